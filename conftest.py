@@ -1,0 +1,138 @@
+"""What every test session has: a home of its own, stable outputs, reasons for skips, a check of what is left.
+
+It stands beside ``tests`` and ``notebooks`` because it serves both. Environment variables that it reads:
+
+TRITONNB_TEST_HOME
+    tritonnb's home during the tests, kept afterwards, so that the next session finds the engine built.
+    Without it the home is a temporary folder.
+TRITONNB_REQUIRE
+    Comma-separated capabilities that must be there: a test that needs one then fails and is not skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory)
+REGION_PREFIX = "tritonnb_"
+# A killed kernel's supervisor gives the server a second to end by itself, and as much to its process group.
+PATIENCE_S = 5.0
+
+TEMPORARY_HOME = pytest.StashKey[Path]()
+LEFT_BEFORE = pytest.StashKey[frozenset[str]]()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "requires(capability): skipped, with the reason, where it is missing")
+    home = os.environ.get("TRITONNB_TEST_HOME")
+    if not home:
+        home = tempfile.mkdtemp(prefix="tritonnb-tests-")
+        config.stash[TEMPORARY_HOME] = Path(home)
+    # Set before collection: the notebooks' kernels and all other children inherit them.
+    os.environ["TRITONNB_HOME"] = str(Path(home).absolute())
+    os.environ["TRITONNB_STABLE_OUTPUT"] = "1"
+    os.environ["TRITONNB_NONINTERACTIVE"] = "1"
+    config.stash[LEFT_BEFORE] = frozenset(left_behind())
+
+
+def pytest_unconfigure(config):
+    if (home := config.stash.get(TEMPORARY_HOME, None)) is not None:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_itemcollected(item):
+    if item.path.suffix == ".ipynb":
+        item.add_marker(pytest.mark.requires("engine"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    required = os.environ.get("TRITONNB_REQUIRE", "").split(",")
+    for mark in item.iter_markers("requires"):
+        for capability in mark.args:
+            reason = why_missing(capability)
+            if reason and capability in required:
+                pytest.fail(f"TRITONNB_REQUIRE names {capability!r}, but: {reason}", pytrace=False)
+            if reason:
+                pytest.skip(reason)
+
+
+@functools.cache
+def why_missing(capability: str) -> str:
+    """Return why this machine lacks a capability, empty where it has it."""
+    if capability == "engine":
+        from tritonnb.environments import find_interpreter
+        from tritonnb.errors import EngineError
+
+        try:
+            find_interpreter()
+        except EngineError as error:
+            return str(error)
+        return ""
+    raise ValueError(f"unknown capability {capability!r}; known: 'engine'")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail a cell that ended in a bare UsageError: IPython gives it no error output, so nbval passes it."""
+    result = yield
+    for output in getattr(item, "test_outputs", None) or []:
+        if output.get("name") == "stderr" and output["text"].startswith("UsageError"):
+            item.raise_cell_error(f"The cell failed: {output['text']}")
+    return result
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Report what the tests left running or lying about as an error; fixtures and kernels are gone by now."""
+    before = session.config.stash[LEFT_BEFORE]
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := left_behind() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if not left:
+        return
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    session.testsfailed += 1
+    report = pytest.TestReport(
+        nodeid="left behind by the tests",
+        location=("", None, ""),
+        keywords={},
+        outcome="failed",
+        longrepr="The tests left behind:\n" + "\n".join(f"  {thing}" for thing in sorted(left)),
+        when="teardown",
+    )
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reporter.stats.setdefault("error", []).append(report)
+
+
+def left_behind() -> set[str]:
+    """Return what a test may leave: processes and deployments of our home, shared memory that nobody maps."""
+    home = os.environ["TRITONNB_HOME"]
+    mine = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    left = set()
+    mapped = set()
+    for process in psutil.process_iter():
+        try:
+            command = process.cmdline()
+            if process.pid not in mine and any(home in word for word in command):
+                left.add(f"process {process.pid}: {' '.join(command)}")
+            if (maps := Path(f"/proc/{process.pid}/maps")).exists() and os.access(maps, os.R_OK):
+                mapped |= {
+                    line.split(maxsplit=5)[-1]
+                    for line in maps.read_text().splitlines()
+                    if REGION_PREFIX in line
+                }
+        except (psutil.Error, OSError):  # it ended in the meantime, or is another user's
+            continue
+    left |= {f"deployment {folder}" for folder in Path(home, "deployments").glob("*")}
+    regions = SHARED_MEMORY.glob(f"{REGION_PREFIX}*")
+    left |= {f"shared memory {r}" for r in regions if str(r) not in mapped and r.stat().st_uid == os.getuid()}
+    return left
