@@ -1,0 +1,340 @@
+"""What is to be served and how: one description for every engine, from YAML, a file or Python arguments.
+
+``Spec.from_yaml``, ``from_file`` and ``from_options`` check all keys at once, name every problem (in YAML by
+line and column), and accept Azure ML's words beside ours. The sections' keys are in ``spec_sections.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, PlainValidator, ValidationError, field_validator
+
+from tritonnb.errors import SpecError, nearest
+from tritonnb.located_yaml import KeyPath, Position, read_yaml
+from tritonnb.spec_sections import (
+    MODEL_NAME,
+    Engine,
+    Environment,
+    Gpus,
+    Kubernetes,
+    ModelSource,
+    Resources,
+    Restart,
+    Score,
+    Section,
+    Server,
+    SpecPath,
+    Switch,
+    choice,
+    gpu_choice,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from pydantic_core import ErrorDetails
+
+
+# Options have no lines.
+_NOWHERE: Position = (0, 0)
+
+# The strictest of what a name becomes: a Kubernetes Service (RFC 1035 label), a container, a folder.
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+# Azure ML's words for fields of ours.
+_AZURE_WORDS: dict[str, tuple[str, ...]] = {
+    "auth_enabled": ("auth",),
+    "cpu_cores": ("resources", "cpu_cores"),
+    "memory_gb": ("resources", "memory_gb"),
+    "gpu_cores": ("resources", "gpu_cores"),
+}
+
+
+class Spec(Section):
+    """What is to be served and how.
+
+    Parameters
+    ----------
+    name
+        The deployment's name: 1 to 63 of a-z, 0-9 and ``-``, from a letter to a letter or digit.
+        Where it is left out, it is taken from the first model or folder.
+    models
+        Models under names of their own. In YAML and options ``models`` may also be a path or a list of paths,
+        which means all that is found there, and is kept in ``repository``.
+    repository
+        The folders and files from which every model found is served, absolute.
+    """
+
+    name: str = ""
+    models: dict[str, ModelSource] = Field(default={})
+    repository: tuple[SpecPath, ...] = ()
+    engine: Annotated[Engine, choice(Engine)] = "auto"
+    gpus: Annotated[Gpus, PlainValidator(gpu_choice)] = "auto"
+    resources: Resources = Resources()
+    server: Server = Server()
+    auth: Switch = False
+    keep: Switch = False
+    restart: Annotated[Restart, choice(Restart)] = "never"
+    environment: Environment = Environment()
+    score: Score | None = None
+    kubernetes: Kubernetes = Kubernetes()
+
+    @field_validator("name")
+    @classmethod
+    def _name_suits_dns(cls, name: str) -> str:
+        if name and not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is no name for a deployment: it becomes a container's and a DNS name, so it"
+                " is 1 to 63 of a-z, 0-9 and '-', from a letter to a letter or digit,"
+                f" such as {_deployment_name(name)!r}"
+            )
+        return name
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_legal(cls, models: dict[str, ModelSource]) -> dict[str, ModelSource]:
+        for name in models:
+            if not MODEL_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a model: use letters, digits, '.', '_' and '-'")
+        return models
+
+    @classmethod
+    def from_yaml(cls, text: str, *, source: str = "<cell>", base: Path | None = None) -> Spec:
+        """Read a spec from YAML.
+
+        Parameters
+        ----------
+        text
+            The YAML document.
+        source
+            What errors call the text.
+        base
+            The folder that relative paths start from; the current one where it is None.
+
+        Raises
+        ------
+        SpecError
+            With all problems of the text, one a line, by line and column.
+        """
+        located = read_yaml(text)
+        problems: list[Problem] = [*located.problems]
+        value = located.value
+        if value is None:
+            value = {}
+        elif not isinstance(value, dict):
+            problems.append(
+                ((1, 1), f"expected keys such as 'models: PATH' (mind the space), got {value!r:.60}")
+            )
+            value = {}
+        return _build(value, located.positions, problems, source, base)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Spec:
+        """Read a spec from a YAML file, whose folder its relative paths start from.
+
+        Raises
+        ------
+        SpecError
+            The file cannot be read, or as in `from_yaml`.
+        """
+        file = Path(path).expanduser().absolute()
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except FileNotFoundError as error:
+            siblings = [sibling.name for sibling in file.parent.glob("*.y*ml")]
+            raise SpecError(f"There is no file {file}.", hint=nearest(file.name, siblings)) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"{file} cannot be read as a YAML file: {error}.") from error
+        return cls.from_yaml(text, source=str(path), base=file.parent)
+
+    @classmethod
+    def from_options(cls, *, base: Path | None = None, **options: Any) -> Spec:
+        """Make a spec of Python arguments: the YAML's keys, with mappings for its sections.
+
+        Parameters
+        ----------
+        base
+            As in `from_yaml`.
+        options
+            The spec's keys. None means not given.
+
+        Raises
+        ------
+        SpecError
+            With all problems, one a line.
+        """
+        return _build(options, {}, [], "The options", base)
+
+    def replace(self, *, base: Path | None = None, **changes: Any) -> Spec:
+        """Return a spec with some keys changed.
+
+        Parameters
+        ----------
+        base
+            As in `from_yaml`.
+        changes
+            As the options of `from_options`. A mapping for a section (``server``, ``resources``,
+            ``environment``, ``score``, ``kubernetes``) changes the keys that it names; every other key is
+            replaced as a whole.
+
+        Raises
+        ------
+        SpecError
+            With all problems, one a line.
+        """
+        problems: list[Problem] = []
+        changed = _in_our_words(changes, {}, problems)
+        if "models" in changes and "models" not in changed and "repository" in changed:
+            changed["models"] = {}
+        values = _fields(self)
+        for key, change in changed.items():
+            current = values.get(key)
+            merge = isinstance(current, Section) and isinstance(change, Mapping)
+            values[key] = {**_fields(current), **change} if merge else change
+        return _build(values, {}, problems, "The changes", base)
+
+    def to_yaml(self) -> str:
+        """Return the spec as YAML: its name and whatever differs from the defaults, with absolute paths.
+
+        ``Spec.from_yaml(spec.to_yaml()) == spec``.
+        """
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        if len(self.repository) == 1:
+            values["repository"] = str(self.repository[0])
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+Problem = tuple[Position, str]
+
+
+def _fields(section: BaseModel | None) -> dict[str, Any]:
+    return {} if section is None else {key: getattr(section, key) for key in type(section).model_fields}
+
+
+def _build(
+    values: Mapping[str, Any],
+    positions: dict[KeyPath, Position],
+    problems: list[Problem],
+    source: str,
+    base: Path | None,
+) -> Spec:
+    """Check values and make a spec of them, or raise all their problems in one error."""
+    checked = _in_our_words(values, positions, problems)
+    spec = None
+    try:
+        spec = Spec.model_validate(checked, context={"base": base})
+    except ValidationError as error:
+        problems += [_problem(detail, positions) for detail in error.errors()]
+    if problems or spec is None:
+        lines = [
+            f"  {_at(position)}{text}" for position, text in sorted(problems, key=lambda found: found[0])
+        ]
+        raise SpecError(f"{source} cannot be used:\n" + "\n".join(lines))
+    return spec if spec.name else spec.model_copy(update={"name": _name_for(spec)})
+
+
+def _in_our_words(
+    values: Mapping[str, Any], positions: dict[KeyPath, Position], problems: list[Problem]
+) -> dict[str, Any]:
+    """Return the values without empty keys, with Azure ML's words and paths in ``models`` in their places."""
+    ours = {key: value for key, value in values.items() if value is not None}
+    for word, target in _AZURE_WORDS.items():
+        if word not in ours:
+            continue
+        value = ours.pop(word)
+        parent = ours
+        if len(target) > 1:
+            section = ours.get(target[0], {})
+            if isinstance(section, BaseModel):
+                section = _fields(section)
+            elif not isinstance(section, Mapping):
+                continue  # the section's own error is enough
+            parent = ours[target[0]] = dict(section)
+        if parent.get(target[-1]) is not None:
+            same = f"{word} and {'.'.join(target)} are the same: give one"
+            problems.append((positions.get((word,), _NOWHERE), same))
+        parent[target[-1]] = value
+        positions[target] = positions.get((word,), _NOWHERE)
+    if isinstance(ours.get("models"), str | Path | list | tuple):
+        found = _listed(ours.pop("models"))
+        both = _listed(ours.get("repository", ()))
+        ours["repository"] = [*found, *both]
+        positions.setdefault(("repository",), positions.get(("models",), _NOWHERE))
+        positions |= {("repository", i): positions.get(("models", i), _NOWHERE) for i in range(len(found))}
+    elif isinstance(ours.get("repository"), str | Path):
+        ours["repository"] = [ours["repository"]]
+    return ours
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "path_type": "a path",
+    "string_type": "text (put it in quotes)",
+    "tuple_type": "a list",
+}
+
+
+def _problem(detail: ErrorDetails, positions: dict[KeyPath, Position]) -> Problem:
+    """Say one of pydantic's errors in a line of our own."""
+    path = tuple(part for part in detail["loc"] if part != "[key]")
+    position = next((positions[path[:n]] for n in range(len(path), 0, -1) if path[:n] in positions), _NOWHERE)
+    dotted = ".".join(map(str, path))
+    kind, got = detail["type"], f"{detail['input']!r:.60}"
+    section: type[BaseModel] = Spec
+    for part in path[:-1] if kind == "extra_forbidden" else path:
+        section = _SECTIONS.get(str(part), section)
+    if kind == "extra_forbidden":
+        text = f"unknown key {dotted!r} ({nearest(str(path[-1]), section.model_fields).rstrip('.')})"
+    elif kind == "missing":
+        text = f"{dotted} is missing"
+    elif kind == "value_error":
+        text = f"{dotted}: {detail['ctx']['error']}"
+    elif kind == "model_type" and path[0] == "models":
+        text = f"{dotted}: expected a path, or 'path' and Triton's keys below it, got {got}"
+    elif kind == "model_type":
+        text = f"{dotted}: expected keys below it ({', '.join(section.model_fields)}), got {got}"
+    elif kind in _EXPECTED:
+        text = f"{dotted}: expected {_EXPECTED[kind]}, got {got}"
+    else:
+        text = f"{dotted}: {detail['msg'].replace('Input should', 'must')}, got {got}"
+    return position, text
+
+
+def _at(position: Position) -> str:
+    return "" if position == _NOWHERE else f"line {position[0]}, column {position[1]}: "
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "resources": Resources,
+    "server": Server,
+    "environment": Environment,
+    "score": Score,
+    "kubernetes": Kubernetes,
+}
+
+
+def _name_for(spec: Spec) -> str:
+    """Return a name taken from the first model or folder of a spec."""
+    if spec.models:
+        return _deployment_name(next(iter(spec.models)))
+    return _deployment_name(spec.repository[0].stem if spec.repository else "")
+
+
+def _deployment_name(text: str) -> str:
+    """Return the nearest legal deployment name to a text."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if not name:
+        return "triton"
+    return (name if name[0].isalpha() else f"m-{name}")[:63].rstrip("-")

@@ -1,0 +1,211 @@
+"""The sections of a spec, with their keys, defaults and the words that say what is wrong with a value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from tritonnb.errors import nearest
+
+#: A model's name is a folder in the staged repository and a part of Triton's URLs.
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+
+_SHM_SIZE = re.compile(r"\d+(\.\d+)?[bkmg]?", re.IGNORECASE)
+
+Engine = Literal["auto", "embedded", "docker", "kubernetes"]
+Gpus = Literal["auto", "none", "all"] | tuple[int, ...]
+Restart = Literal["never", "on-failure"]
+Flag = str | int | float | tuple[str | int | float, ...]
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("the path is empty")
+    return value
+
+
+def _resolved(path: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base") or Path.cwd()
+    return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100  (resolve() would follow the user's links)
+
+
+def choice(words: object) -> BeforeValidator:
+    """Return a check that a value is one of a Literal's words, which names the nearest one."""
+
+    def check(value: object) -> object:
+        if value in get_args(words):
+            return value
+        known = ", ".join(get_args(words))
+        guess = f" ({nearest(value, get_args(words))})" if isinstance(value, str) else ""
+        raise ValueError(f"{value!r} is none of {known}{guess}".replace(f" (known: {known}.)", ""))
+
+    return BeforeValidator(check)
+
+
+def gpu_choice(value: object) -> object:
+    """Return which GPUs are meant, or say what could be written."""
+    if value in ("auto", "none", "all"):
+        return value
+    if isinstance(value, list | tuple) and value and all(type(gpu) is int and gpu >= 0 for gpu in value):
+        return tuple(value)
+    raise ValueError(f"{value!r} is none of auto, none, all, or a list of GPU numbers such as [0, 1]")
+
+
+def _shm_size(value: object) -> str:
+    if type(value) is int or (isinstance(value, str) and _SHM_SIZE.fullmatch(value)):
+        return str(value)
+    raise ValueError(f"{value!r} is no size; write it like 512m or 1g")
+
+
+def _variables(value: object) -> object:
+    """Take whole numbers as text, because ``WORKER_COUNT: 2`` can mean nothing else; yes and 1.10 could."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: str(item) if type(item) is int else item for key, item in value.items()}
+
+
+def _flags(value: object) -> dict[str, Flag]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no mapping of tritonserver's flags, such as {{log-verbose: 1}}")  # noqa: TRY004  (pydantic collects ValueErrors)
+    flags: dict[str, Flag] = {}
+    for key, item in value.items():
+        items = tuple(item) if isinstance(item, list | tuple) else (item,)
+        if not items or not all(isinstance(one, str | int | float) for one in items):
+            raise ValueError(
+                f"flag {key!r} needs a value, or a list of values to give it several times, not {item!r}"
+            )
+        flags[str(key).removeprefix("--").replace("_", "-")] = (
+            items if isinstance(item, list | tuple) else item
+        )
+    return flags
+
+
+SpecPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_resolved)]
+Switch = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Variables = Annotated[dict[str, str], BeforeValidator(_variables)]
+
+
+class Section(BaseModel):
+    """A group of keys: nothing else is taken, and nothing changes afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_not_given(cls, value: object) -> object:
+        return (
+            {key: item for key, item in value.items() if item is not None}
+            if isinstance(value, Mapping)
+            else value
+        )
+
+
+class ModelSource(Section):
+    """One model under a name of the user's choice.
+
+    Parameters
+    ----------
+    path
+        An ``.onnx`` file or a model's directory.
+    config
+        Triton's own ``config.pbtxt`` keys, in Triton's words; each replaces the same key of the
+        model's own config. In YAML they stand beside ``path``.
+    """
+
+    path: SpecPath
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_path(cls, value: object) -> object:
+        if isinstance(value, str | Path):
+            return {"path": value}
+        if isinstance(value, Mapping):
+            config = {key: item for key, item in value.items() if key != "path"}
+            return {"config": config} | ({"path": value["path"]} if "path" in value else {})
+        return value
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, Any]:
+        return {"path": str(self.path), **self.config} if self.config else str(self.path)
+
+
+class Resources(Section):
+    """What the server may use; None leaves it to the engine."""
+
+    cpu_cores: Amount | None = None
+    memory_gb: Amount | None = None
+    gpu_cores: Annotated[int, Field(strict=True, ge=0)] | None = None
+
+
+class Server(Section):
+    """How tritonserver itself is started; a port of None is a free one."""
+
+    image: str | None = None
+    http_port: Port | None = None
+    grpc_port: Port | None = None
+    metrics_port: Port | None = None
+    shm_size: Annotated[str, PlainValidator(_shm_size)] = "1g"
+    flags: Annotated[dict[str, Flag], PlainValidator(_flags)] = Field(default={})
+    env: Variables = Field(default={})
+    shared_memory: Switch = False
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports = [port for port in (self.http_port, self.grpc_port, self.metrics_port) if port]
+        if len(set(ports)) < len(ports):
+            raise ValueError("http_port, grpc_port and metrics_port must differ from one another")
+        return self
+
+
+class Environment(Section):
+    """Extra pip packages and variables for Python models and entry scripts."""
+
+    pip: tuple[str, ...] = ()
+    variables: Variables = Field(default={})
+
+
+class Score(Section):
+    """The entry script, named relative to its source directory, and how it is run."""
+
+    entry_script: str
+    source_directory: Annotated[SpecPath, Field(validate_default=True)] = Path()
+    port: Port = 6789
+    workers: Count = 1
+    threads: Count = 1
+    timeout_s: Amount = 60
+
+
+class Kubernetes(Section):
+    """Where and how widely a deployment runs on a cluster."""
+
+    namespace: str | None = None
+    context: str | None = None
+    replicas: Count = 1
+    max_replicas: Count | None = None
+    storage_uri: str | None = None
+    image: str | None = None
+
+    @model_validator(mode="after")
+    def _room_to_grow(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is {self.max_replicas}, fewer than replicas, {self.replicas}")
+        return self
