@@ -106,9 +106,7 @@ def test_nothing_is_left_three_seconds_after_the_kernel_was_killed(folder, prefi
         assert eventually(lambda: is_up(folder))
         child = int((folder / "server.log").read_text().split()[1])
         kernel.send_signal(signal_number)
-        gone = eventually(
-            lambda: not any(map(runs, [server, child, supervisor])) and not regions(prefix), within=3
-        )
+        gone = eventually(lambda: not any(map(runs, [server, child, supervisor])) and not regions(prefix), within=3)
         alive = [pid for pid in (server, child, supervisor) if runs(pid)]
         if forked:
             assert runs(forked), "the test is about a forked child that lives on"

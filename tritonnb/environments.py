@@ -229,7 +229,9 @@ def _candidates() -> Iterator[str]:
 def _build(environment: EngineEnvironment, requirements: str, report: Report) -> None:
     """Build beside the final place and move there at the end, so that a half-built one is never used."""
     engines = environment.folder.parent
-    for leftover in engines.glob(f"{environment.folder.name}.building-*"):  # of a build that was killed; we hold the lock
+    for leftover in engines.glob(
+        f"{environment.folder.name}.building-*"
+    ):  # of a build that was killed; we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     free_mb = shutil.disk_usage(engines).free // 2**20
     if free_mb < ROOM_MB:
@@ -268,9 +270,9 @@ class _PipProgress:
         self._collected = 0
 
     def __call__(self, line: str) -> None:
-        if line.startswith("Collecting "):
+        if line.startswith(("Collecting ", "Processing ")):
             self._collected += 1
-            package = line.split()[1].partition("==")[0]
+            package = Path(line.split()[1]).name.partition("==")[0]
             self._report(f"getting {package}", 0.05 + 0.65 * self._collected / self._count)
         elif line.startswith("Installing collected"):
             self._report(f"installing {self._count} packages", 0.75)
@@ -300,7 +302,10 @@ def _build_error(lines: list[str]) -> EnvironmentBuildError:
     errors = [line for line in lines if re.match(r"(ERROR|error|OSError|RuntimeError)", line)] or lines[-1:]
     if "No space left on device" in text or "Disk quota exceeded" in text:
         hint = "make room, or set TRITONNB_HOME to a folder on another disk."
-    elif re.search(r"No matching distribution|Could not find a version|NewConnectionError|name resolution|timed out", text):
+    elif re.search(
+        r"No matching distribution|Could not find a version|NewConnectionError|name resolution|timed out",
+        text,
+    ):
         hint = (
             "the engine's packages come from PyPI: check the network and pip's index settings, or put the wheels of "
             "tritonnb/engine-requirements.txt into a folder and set PIP_NO_INDEX=1 and PIP_FIND_LINKS=FOLDER."

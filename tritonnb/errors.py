@@ -3,6 +3,7 @@
 ::
 
     TritonNbError
+    ├── UsageError             the options of a magic or of the command line are wrong
     ├── SpecError              a spec, an option or an argument is wrong (line and nearest right key)
     ├── RepositoryError        no model found, a layout that Triton would refuse
     │   └── ModelConfigError   a config.pbtxt is wrong (line and column)
@@ -59,6 +60,10 @@ class TritonNbError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class UsageError(TritonNbError):
+    """The options of a magic or of the command line are wrong."""
+
+
 class SpecError(TritonNbError, ValueError):
     """A spec, an option or an argument is wrong."""
 
@@ -92,7 +97,7 @@ class DeploymentError(TritonNbError):
 
 
 class InferenceError(TritonNbError, ValueError):
-    """A request does not fit the model's inputs, or the server refused it."""
+    """A request does not fit the model's inputs."""
 
 
 class ServerError(TritonNbError):
@@ -113,7 +118,11 @@ class ServerUnreachableError(ServerError):
     """No answer came: nothing listens there, the connection broke, or the time ran out."""
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818  (an interrupt, not an error: it must pass `except Exception`)
+class RequestRefusedError(InferenceError, ServerError):
+    """The server, or the model in it, answered an inference request with an error."""
+
+
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or the Interrupt button, after what the cell had begun was stopped.
 
     Parameters

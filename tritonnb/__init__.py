@@ -1,0 +1,74 @@
+"""NVIDIA Triton Inference Server at home in a Jupyter notebook.
+
+>>> import tritonnb as tn
+>>> with tn.deploy("models") as dep:  # doctest: +SKIP
+...     dep.infer("densenet_onnx", {"data_0": array})
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from tritonnb.client import Health, InferResult, ModelMetadata, ModelState
+    from tritonnb.errors import TritonNbError
+    from tritonnb.handle import Deployment, deploy, deployment, deployments
+    from tritonnb.spec import Spec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Deployment",
+    "Health",
+    "InferResult",
+    "ModelMetadata",
+    "ModelState",
+    "Spec",
+    "TritonNbError",
+    "deploy",
+    "deployment",
+    "deployments",
+    "load_ipython_extension",
+]
+
+# Where each public name lives. They are imported at first use, so that `%load_ext tritonnb` costs next to nothing.
+_HOMES = {
+    "Deployment": "handle",
+    "Health": "client",
+    "InferResult": "client",
+    "ModelMetadata": "client",
+    "ModelState": "client",
+    "Spec": "spec",
+    "TritonNbError": "errors",
+    "deploy": "handle",
+    "deployment": "handle",
+    "deployments": "handle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tritonnb' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tritonnb.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics (``%load_ext tritonnb``)."""
+    from tritonnb.magics import TritonMagics  # noqa: PLC0415  (only inside IPython)
+
+    shell.register_magics(TritonMagics)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Forget the magics (``%unload_ext tritonnb``); deployments go on."""
+    from tritonnb.magics import TritonMagics  # noqa: PLC0415  (only inside IPython)
+
+    for kind in TritonMagics.magics.values():
+        for name in kind:
+            shell.magics_manager.magics["line"].pop(name, None)
+            shell.magics_manager.magics["cell"].pop(name, None)

@@ -1,0 +1,37 @@
+"""What every engine offers to the deployment above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tritonnb.endpoint import Endpoint
+    from tritonnb.errors import EngineError
+
+
+class Engine(Protocol):
+    """A tritonserver that can be started, watched and stopped."""
+
+    name: str
+    endpoint: Endpoint
+
+    def start(self) -> None:
+        """Start the server for the models staged in the deployment's folder."""
+
+    def failure(self) -> EngineError | None:
+        """Return why the server no longer runs, or None while it does."""
+
+    def watch(self, model: str) -> None:
+        """From now on notice when a process of ``model`` dies; called when the model has become ready."""
+
+    def forget(self, model: str) -> None:
+        """No longer watch ``model``; called before it is unloaded or loaded anew."""
+
+    def lost_processes(self) -> dict[str, str]:
+        """Return, by model, what was lost of it since it became ready: Triton itself keeps calling it ready."""
+
+    def logs(self) -> str:
+        """Return the server's log so far."""
+
+    def stop(self) -> None:
+        """Stop the server and remove all that was made for it. May be called again."""

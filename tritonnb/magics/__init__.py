@@ -1,0 +1,5 @@
+"""The magics: faces over `Deployment`, with no logic of their own."""
+
+from tritonnb.magics.magics import TritonMagics
+
+__all__ = ["TritonMagics"]
