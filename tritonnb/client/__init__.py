@@ -1,0 +1,6 @@
+"""A client of the v2 protocol over HTTP: metadata, model control, statistics, inference."""
+
+from tritonnb.client.results import Health, InferResult, ModelMetadata, ModelState, TensorMetadata
+from tritonnb.client.server import Client
+
+__all__ = ["Client", "Health", "InferResult", "ModelMetadata", "ModelState", "TensorMetadata"]

@@ -1,0 +1,265 @@
+"""What the server says, as plain values that read well in a terminal and in a notebook.
+
+``repr`` gives a few lines of text, ``_repr_html_`` a captioned table. With ``TRITONNB_STABLE_OUTPUT=1`` in
+the environment the floats shown are rounded to two significant digits, so that notebooks under test show the same
+on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tritonnb.render.html import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+#: Tensors of up to so many elements are shown whole.
+_SHOWN_WHOLE = 16
+
+
+@dataclass(frozen=True, repr=False)
+class TensorMetadata:
+    """An input or output of a model.
+
+    Parameters
+    ----------
+    name
+        The tensor's name.
+    datatype
+        Triton's word, such as ``"FP32"``.
+    shape
+        -1 where any size will do; with the batch dimension where the model has one.
+    optional
+        Whether a request may leave this input out.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+    def __repr__(self) -> str:
+        optional = " optional" if self.optional else ""
+        return f"{self.name} {self.datatype} {shape_text(self.shape)}{optional}"
+
+
+@dataclass(frozen=True, repr=False)
+class ModelMetadata:
+    """What a model takes and gives.
+
+    Parameters
+    ----------
+    name
+        The model's name.
+    versions
+        The versions that are served.
+    platform
+        Triton's word for what runs it, such as ``"onnxruntime_onnx"``.
+    inputs, outputs
+        The tensors, with the batch dimension where the model has one.
+    max_batch_size
+        The most that fit in one request; 0 where the model has no batch dimension.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...]
+    max_batch_size: int = 0
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first dimension of every tensor is the batch."""
+        return self.max_batch_size > 0
+
+    def _title(self) -> str:
+        versions = f"version{'s' if len(self.versions) > 1 else ''} {', '.join(self.versions)}"
+        batch = f"batches N of up to {self.max_batch_size}" if self.batched else "no batch dimension"
+        return ", ".join(filter(None, [self.name, versions, self.platform, batch]))
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (
+                tensor.name,
+                kind + (", optional" if tensor.optional else ""),
+                tensor.datatype,
+                shape_text(tensor.shape, batched=self.batched),
+            )
+            for kind, tensors in (("input", self.inputs), ("output", self.outputs))
+            for tensor in tensors
+        ]
+
+    def __repr__(self) -> str:
+        rows = [(kind, name, datatype, shape) for name, kind, datatype, shape in self._rows()]
+        return _text(f"Model {self._title()}", rows)
+
+    def _repr_html_(self) -> str:
+        return table(f"Model {self._title()}", ("Tensor", "Kind", "Datatype", "Shape"), self._rows())
+
+
+@dataclass(frozen=True, repr=False)
+class ModelState:
+    """Whether one version of a model is served.
+
+    Parameters
+    ----------
+    name, version
+        The version is empty where none was ever loaded.
+    state
+        Triton's word: ``READY``, ``UNAVAILABLE``, ``LOADING`` or ``UNLOADING``; ``DEGRADED`` where it lost a process.
+    reason
+        Why it failed, empty otherwise.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str = ""
+
+    def _row(self) -> tuple[str, str, str, str]:
+        return (self.name, self.version, self.state, self.reason)
+
+    def __repr__(self) -> str:
+        return "  ".join(filter(None, [self.name, self.version, self.state, _first_line(self.reason)]))
+
+    def _repr_html_(self) -> str:
+        return table(f"Model {self.name}", ("Model", "Version", "State", "Reason"), [self._row()])
+
+
+@dataclass(frozen=True, repr=False)
+class Health:
+    """How a deployment is.
+
+    Parameters
+    ----------
+    state
+        ``starting``, ``ready``, ``degraded``, ``failed`` or ``stopped``.
+    live, ready
+        What ``/v2/health/live`` and ``/v2/health/ready`` answer.
+    models
+        The state of each version of each model.
+    """
+
+    state: str
+    live: bool
+    ready: bool
+    models: tuple[ModelState, ...] = ()
+
+    def _title(self) -> str:
+        live, ready = "live" if self.live else "not live", "ready" if self.ready else "not ready"
+        return f"Health: {self.state} (server {live}, {ready})"
+
+    def __repr__(self) -> str:
+        rows = [(m.name, m.version or "-", m.state, _first_line(m.reason)) for m in self.models]
+        return _text(self._title(), rows)
+
+    def _repr_html_(self) -> str:
+        rows = [model._row() for model in self.models]  # noqa: SLF001  (of the same module)
+        return table(self._title(), ("Model", "Version", "State", "Reason"), rows)
+
+
+class InferResult(dict[str, "NDArray[Any]"]):
+    """The arrays that a model answered, by output name.
+
+    Parameters
+    ----------
+    outputs
+        The arrays by output name.
+    model, version
+        The model that answered.
+    id
+        The request's id, empty where none was given.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str, NDArray[Any]],
+        *,
+        model: str,
+        version: str,
+        id: str = "",  # noqa: A002  (the protocol's word)
+    ) -> None:
+        super().__init__(outputs)
+        self.model = model
+        self.version = version
+        self.id = id
+
+    def _title(self) -> str:
+        request = f", request {self.id}" if self.id else ""
+        return f"Answer of {self.model}, version {self.version}{request}"
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (
+                name,
+                "bytes" if array.dtype.kind == "O" else str(array.dtype),
+                shape_text(array.shape),
+                values_text(array),
+            )
+            for name, array in self.items()
+        ]
+
+    def __repr__(self) -> str:
+        return _text(self._title(), self._rows())
+
+    def _repr_html_(self) -> str:
+        return table(self._title(), ("Output", "Dtype", "Shape", "Values"), self._rows())
+
+
+def shape_text(shape: Sequence[int], *, batched: bool = False) -> str:
+    """Return a shape as people write it: ``N`` for the batch dimension, ``?`` where any size will do."""
+    words = ["?" if size == -1 else str(size) for size in shape]
+    if batched and words:
+        words[0] = "N"
+    return f"[{', '.join(words)}]"
+
+
+def values_text(array: NDArray[Any]) -> str:
+    """Return a small array whole, and of a large one the range or the first few values."""
+    if array.size == 0:
+        return "empty"
+    if array.size <= _SHOWN_WHOLE:
+        return _nested(array.tolist())
+    if array.dtype.kind == "b":
+        return f"{int(array.sum())} of {array.size} true"
+    if array.dtype.kind in "iuf":
+        numbers = array[array == array] if array.dtype.kind == "f" else array  # noqa: PLR0124  (NaN is not itself)
+        missing = array.size - numbers.size
+        span = f"{_value(numbers.min().item())} to {_value(numbers.max().item())}" if numbers.size else ""
+        return ", ".join(filter(None, [span, f"{missing} NaN" if missing else ""]))
+    return ", ".join(_value(value) for value in array.ravel()[:3].tolist()) + ", ..."
+
+
+def _nested(values: object) -> str:
+    if isinstance(values, list):
+        return f"[{', '.join(_nested(value) for value in values)}]"
+    return _value(values)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        # The variable is read when something is shown, so that a notebook can set it for itself.
+        digits = 2 if os.environ.get("TRITONNB_STABLE_OUTPUT") == "1" else 4
+        return f"{value:.{digits}g}"
+    if isinstance(value, bytes):
+        try:
+            return repr(value.decode())
+        except UnicodeDecodeError:
+            return repr(value)
+    return repr(value)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _text(title: str, rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])

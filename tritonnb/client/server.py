@@ -1,0 +1,353 @@
+"""The v2 protocol's calls, as methods that take and return plain values."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tritonnb.client.checks import check_inputs
+from tritonnb.client.reasons import model_reason
+from tritonnb.client.results import InferResult, ModelMetadata, ModelState, TensorMetadata
+from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
+from tritonnb.client.transport import PATH_SAFE, Transport
+from tritonnb.errors import InferenceError, RequestRefusedError, ServerError, ServerUnreachableError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from tritonnb.client.connection import Answer
+    from tritonnb.endpoint import Endpoint
+
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+_LOAD_TIMEOUT_S = 600.0  # large models take minutes, and a load that was given up goes on in the server
+
+
+class Client:
+    """Talks to one Triton server. Safe to use from several threads at once.
+
+    Parameters
+    ----------
+    endpoint
+        The server's address and the headers of its key. Nothing is sent until something is asked.
+    timeout
+        Seconds that a call may take.
+
+    Raises
+    ------
+    SpecError
+        The endpoint's URL cannot be used.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 60.0) -> None:
+        self._transport = Transport(endpoint, timeout)
+        # By model and version. A single operation on a dict each, so that threads need no lock.
+        self._metadata: dict[tuple[str, str], ModelMetadata] = {}
+
+    def live(self) -> bool:
+        """Tell whether the server answers."""
+        return self._is_ok("v2/health/live")
+
+    def ready(self) -> bool:
+        """Tell whether the server takes inference requests; not whether every model does."""
+        return self._is_ok("v2/health/ready")
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """Tell whether a model takes inference requests; False for one that is not known."""
+        return self._is_ok(f"{_model_path(model, version)}/ready")
+
+    def server_metadata(self) -> dict[str, Any]:
+        """Return the server's ``name``, ``version`` and ``extensions``."""
+        said = self._ask("GET", "v2")
+        with _reading("the server's metadata"):
+            return dict(said)
+
+    def metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """Return what a model takes and gives, as the server says it now.
+
+        Parameters
+        ----------
+        model
+            The model's name.
+        version
+            One of its versions, else the one that the server chooses.
+
+        Raises
+        ------
+        ServerError
+            The model is not known or not ready; the hint names the nearest, or says why it failed.
+        """
+        said = self._ask_model(model, _model_path(model, version))
+        config = self.config(model, version)
+        with _reading("a model's metadata"):
+            optional = {tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")}
+            metadata = ModelMetadata(
+                said["name"],
+                tuple(said.get("versions", ())),
+                said.get("platform", ""),
+                tuple(_tensor(tensor, optional) for tensor in said.get("inputs", ())),
+                tuple(_tensor(tensor, set()) for tensor in said.get("outputs", ())),
+                config.get("max_batch_size", 0),
+            )
+        self._metadata[model, version] = metadata
+        return metadata
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """Return a model's configuration as the server completed it (Triton's ModelConfig as JSON)."""
+        said = self._ask_model(model, f"{_model_path(model, version)}/config")
+        with _reading("a model's configuration"):
+            return dict(said)
+
+    def statistics(self, model: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Return the inference statistics of one model, or of all: counts, and times in nanoseconds."""
+        path = _model_path(model, version) if model else "v2/models"
+        said = self._ask_model(model, f"{path}/stats") if model else self._ask("GET", f"{path}/stats")
+        with _reading("statistics"):
+            return list(said["model_stats"])
+
+    def repository_index(self) -> list[ModelState]:
+        """Return the state of every version of every model in the repository."""
+        said = self._ask("POST", "v2/repository/index", {})
+        with _reading("the repository index"):
+            return [
+                ModelState(
+                    model["name"],
+                    model.get("version", ""),
+                    # A model that was never loaded has no state.
+                    model.get("state") or "UNAVAILABLE",
+                    model_reason(model.get("reason", "")),
+                )
+                for model in said
+            ]
+
+    def load(self, model: str, *, timeout: float = _LOAD_TIMEOUT_S) -> None:
+        """Load a model, or load it again, and return when it is ready.
+
+        Parameters
+        ----------
+        model
+            Its name in the server's repository.
+        timeout
+            Seconds to wait.
+
+        Raises
+        ------
+        ServerError
+            It cannot be loaded; the message is the model's own reason.
+        """
+        try:
+            self._control(model, "load", timeout)
+        except ServerUnreachableError:
+            raise
+        except ServerError as error:
+            told_nothing = "failed to poll from model repository" in error.message
+            raise ServerError(
+                f"model {model!r} could not be loaded: {model_reason(error.message)}",
+                status=error.status,
+                hint="the server's log holds the reason; often it is the config.pbtxt, or no version folder."
+                if told_nothing
+                else error.hint,
+            ) from error
+
+    def unload(self, model: str) -> None:
+        """Unload a model; requests that run are finished first."""
+        self._control(model, "unload", None)
+
+    def metadata_changed(self, model: str) -> None:
+        """Forget what is known of a model, because it changes."""
+        for key in [key for key in list(self._metadata) if key[0] == model]:
+            self._metadata.pop(key, None)
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str = "",
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> InferResult:
+        """Send one inference request and return its outputs.
+
+        Parameters
+        ----------
+        model
+            The model's name.
+        inputs
+            Arrays, nested lists or scalars by input name, with the batch dimension where the model has one. A
+            dtype other than the model's is cast where no value changes by it.
+        outputs
+            The outputs wanted, None for all.
+        version
+            One of the model's versions, else the one that the server chooses.
+        request_id
+            Given back in the result.
+        timeout
+            Seconds, None for the client's own.
+
+        Returns
+        -------
+        InferResult
+            Arrays by output name; BYTES outputs hold ``bytes`` objects.
+
+        Raises
+        ------
+        InferenceError
+            The request does not fit the model, found before anything was sent; or, as `RequestRefusedError`,
+            the server or the model refused it.
+        ServerError
+            The model is not known or not ready, or no answer came.
+        """
+        wanted = None if outputs is None else list(outputs)
+        known = self._metadata.get((model, version))
+        metadata = known or self.metadata(model, version)
+        try:
+            return self._infer(
+                metadata, inputs, outputs=wanted, version=version, request_id=request_id, timeout=timeout
+            )
+        except InferenceError:
+            # The model may have been loaded anew with other inputs: look again, once.
+            self._metadata.pop((model, version), None)
+            if known is None or (now := self.metadata(model, version)) == known:
+                raise
+        return self._infer(now, inputs, outputs=wanted, version=version, request_id=request_id, timeout=timeout)
+
+    def close(self) -> None:
+        """Close the connections of all threads. The client cannot be used any more."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self._transport.url!r})"
+
+    def _infer(
+        self,
+        metadata: ModelMetadata,
+        inputs: Mapping[str, object],
+        *,
+        outputs: list[str] | None,
+        version: str,
+        request_id: str,
+        timeout: float | None,
+    ) -> InferResult:
+        names = [tensor.name for tensor in metadata.outputs]
+        for name in outputs or ():
+            if name not in names:
+                raise InferenceError(f"model {metadata.name!r} has no output {name!r}.", hint=nearest(name, names))
+        arrays = check_inputs(metadata, inputs)
+        parts, header_length = encode_request(arrays, outputs=outputs, request_id=request_id)
+        answer = self._transport.request(
+            "POST",
+            f"{_model_path(metadata.name, version)}/infer",
+            parts,
+            headers={"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header_length)},
+            timeout=timeout,
+        )
+        if answer.status != _OK:
+            error = _error(answer)
+            raise RequestRefusedError(
+                f"model {metadata.name!r} answered with an error: {model_reason(error.message)}",
+                status=error.status,
+                hint=error.hint,
+            )
+        decoded = decode_answer(answer.body, answer.headers.get(HEADER_LENGTH.lower()))
+        return InferResult(decoded.outputs, model=decoded.model, version=decoded.version, id=decoded.id)
+
+    def _control(self, model: str, verb: str, timeout: float | None) -> None:
+        path = f"v2/repository/models/{_quote(model)}/{verb}"
+        try:
+            self._ask("POST", path, {}, timeout=timeout)
+        finally:
+            self.metadata_changed(model)
+
+    def _is_ok(self, path: str) -> bool:
+        try:
+            return self._transport.request("GET", path).status == _OK
+        except ServerError:
+            return False
+
+    def _ask(self, method: str, path: str, content: object = None, *, timeout: float | None = None) -> Any:
+        body = [] if content is None else [json.dumps(content).encode()]
+        answer = self._transport.request(
+            method,
+            path,
+            body,
+            headers={"Content-Type": "application/json"} if body else None,
+            timeout=timeout,
+        )
+        if answer.status != _OK:
+            raise _error(answer)
+        if not answer.body:
+            return {}
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            raise ServerError(
+                f"{self._transport.url} answered {method} /{path} with something other than JSON: "
+                f"{bytes(answer.body[:40])!r}.",
+                status=answer.status,
+                hint="is it Triton that answers there?",
+            ) from error
+
+    def _ask_model(self, model: str, path: str) -> Any:
+        try:
+            return self._ask("GET", path)
+        except ServerError as error:
+            if error.status == _NOT_FOUND:
+                error.hint = self._why_not(model) or error.hint
+            raise
+
+    def _why_not(self, model: str) -> str:
+        """Return why a model is not served, or the nearest that is, as far as the server lets us know."""
+        # The repository index needs a key of its own on some servers; then there is simply no hint.
+        with contextlib.suppress(ServerError):
+            states = self.repository_index()
+            if mine := [state for state in states if state.name == model]:
+                reason = "; ".join(filter(None, (state.reason for state in mine)))
+                return f"it is in the repository, but {mine[0].state}: {reason or 'it has not been loaded'}."
+            return nearest(model, {state.name for state in states})
+        return ""
+
+
+def _quote(name: str) -> str:
+    return quote(name, safe=PATH_SAFE.replace("/", "").replace("%", ""))
+
+
+def _model_path(model: str, version: str) -> str:
+    return f"v2/models/{_quote(model)}" + (f"/versions/{_quote(version)}" if version else "")
+
+
+def _tensor(said: Mapping[str, Any], optional: set[str]) -> TensorMetadata:
+    return TensorMetadata(said["name"], said["datatype"], tuple(said["shape"]), said["name"] in optional)
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Generator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ServerError(
+            f"{what} cannot be read out of the server's answer ({type(error).__name__}: {error}).",
+            hint="is it Triton that answers there?",
+        ) from error
+
+
+def _error(answer: Answer) -> ServerError:
+    text = answer.body.decode(errors="replace").strip()
+    try:
+        message = str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        message = text[:300]
+    hint = "the key is missing or wrong." if answer.status in (_UNAUTHORIZED, _FORBIDDEN) else ""
+    return ServerError(message or f"the server answered with status {answer.status}.", status=answer.status, hint=hint)

@@ -1,0 +1,297 @@
+"""The binary tensor format of the v2 protocol: numpy arrays to bytes and back.
+
+A request or an answer is a JSON header followed by the raw little-endian, row-major bytes of its tensors, in
+the header's order; the HTTP header ``Inference-Header-Content-Length`` says where the JSON ends. The rules are
+those of Triton's ``extension_binary_data.md``; the bytes are the same as tritonclient's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tritonnb.errors import InferenceError, ServerError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+#: Triton's datatype to the numpy dtype that holds it. BYTES is an array of ``bytes`` objects.
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+_LITTLE_ENDIAN = {datatype: dtype.newbyteorder("<") for datatype, dtype in DTYPES.items()}
+_DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class InferAnswer:
+    """What the server answered to an inference request.
+
+    Parameters
+    ----------
+    model, version
+        The model that answered.
+    id
+        The request's id, empty where none was given.
+    outputs
+        The arrays by output name, each of the output's shape and of the dtype in `DTYPES`.
+    """
+
+    model: str
+    version: str
+    id: str
+    outputs: dict[str, NDArray[Any]]
+
+
+def dtype_of(datatype: str) -> np.dtype[Any]:
+    """Return the numpy dtype of a Triton datatype such as ``"FP32"``.
+
+    Raises
+    ------
+    InferenceError
+        The datatype has no numpy dtype here (BF16), or is not one of Triton's.
+    """
+    dtype = DTYPES.get(datatype)
+    if dtype is not None:
+        return dtype
+    if datatype == "BF16":
+        raise InferenceError(
+            "BF16 tensors cannot be sent or read yet: numpy has no such dtype.",
+            hint="let the model take and give FP32 (a Cast node at its border).",
+        )
+    raise InferenceError(f"{datatype!r} is not a datatype of the v2 protocol.", hint=nearest(datatype, DTYPES))
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """Return Triton's datatype for a numpy dtype of any byte order.
+
+    Raises
+    ------
+    InferenceError
+        Triton has no such datatype (complex numbers, dates, records).
+    """
+    if dtype.kind in "SU":
+        return "BYTES"
+    datatype = _DATATYPES.get(dtype.newbyteorder("="))
+    if datatype is None:
+        raise InferenceError(f"numpy's {dtype} has no counterpart in Triton.", hint=f"known: {', '.join(DTYPES)}.")
+    return datatype
+
+
+def encode_tensor(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array as they go over the wire.
+
+    Parameters
+    ----------
+    array
+        Of any shape, byte order and memory layout. Text and bytes in an array of dtype ``object`` keep their
+        trailing zero bytes; in an array of dtype ``S`` numpy has already dropped them.
+
+    Raises
+    ------
+    InferenceError
+        The dtype has no counterpart in Triton, or an ``object`` array holds other than text and bytes.
+    """
+    datatype = datatype_of(array.dtype)
+    if datatype == "BYTES":
+        return memoryview(_encode_strings(array))
+    flat = np.ascontiguousarray(array, dtype=_LITTLE_ENDIAN[datatype]).reshape(-1)
+    return flat.view(np.uint8).data
+
+
+def _encode_strings(array: NDArray[Any]) -> bytes:
+    pieces: list[bytes] = []
+    for element in array.ravel().tolist():
+        if isinstance(element, str):
+            piece = element.encode()
+        elif isinstance(element, (bytes, bytearray)):
+            piece = bytes(element)
+        else:
+            raise InferenceError(
+                f"an element of a BYTES tensor must be str or bytes, not {type(element).__name__}.",
+                hint='for numbers as text use x.astype("str").',
+            )
+        pieces += (_LENGTH.pack(len(piece)), piece)
+    return b"".join(pieces)
+
+
+def decode_tensor(raw: bytes | bytearray | memoryview, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
+    """Return the array that the wire's bytes stand for: of ``shape``, writable, in the machine's byte order.
+
+    Parameters
+    ----------
+    raw
+        Exactly the tensor's bytes. A bytearray may be shared with the returned array instead of copied.
+    datatype
+        Triton's datatype; BYTES gives an array of ``bytes`` objects.
+    shape
+        With the batch dimension where there is one.
+
+    Raises
+    ------
+    ServerError
+        The number of bytes does not fit the shape.
+    """
+    dtype = dtype_of(datatype)
+    count = math.prod(shape)
+    if datatype == "BYTES":
+        return _decode_strings(bytes(raw), count).reshape(shape)
+    if len(raw) != count * dtype.itemsize:
+        raise _malformed(
+            f"{len(raw)} bytes came for {datatype} of shape {list(shape)}, which has {count * dtype.itemsize}"
+        )
+    array = np.frombuffer(raw, dtype=_LITTLE_ENDIAN[datatype])
+    # Behind a JSON of odd length the array is unaligned: right, but slow and a danger to C extensions.
+    if not (array.flags.aligned and array.flags.writeable and array.dtype.isnative):
+        array = array.astype(dtype)
+    return array.reshape(shape)
+
+
+def _decode_strings(raw: bytes, count: int) -> NDArray[np.object_]:
+    elements: list[bytes] = []
+    position = 0
+    while position < len(raw):
+        start = position + _LENGTH.size
+        if start > len(raw):
+            raise _malformed("a BYTES tensor ends in the middle of a length")
+        position = start + _LENGTH.unpack_from(raw, start - _LENGTH.size)[0]
+        if position > len(raw):
+            raise _malformed("a BYTES tensor ends in the middle of an element")
+        elements.append(raw[start:position])
+    if len(elements) != count:
+        raise _malformed(f"{len(elements)} elements came in a BYTES tensor of {count}")
+    array = np.empty(count, dtype=np.object_)
+    array[:] = elements
+    return array
+
+
+def encode_request(
+    inputs: Mapping[str, NDArray[Any]], *, outputs: Sequence[str] | None = None, request_id: str = ""
+) -> tuple[list[bytes | memoryview], int]:
+    """Return an inference request's body in parts, and the length of its JSON header.
+
+    Parameters
+    ----------
+    inputs
+        Arrays by input name; their dtypes say the datatypes.
+    outputs
+        The outputs wanted, None for all.
+    request_id
+        Comes back with the answer.
+
+    Returns
+    -------
+    parts
+        The JSON header, then each input's bytes, not copied where the array is contiguous and little-endian.
+    header_length
+        For the HTTP header ``Inference-Header-Content-Length``.
+    """
+    tensors = [encode_tensor(array) for array in inputs.values()]
+    header: dict[str, Any] = {"id": request_id} if request_id else {}
+    header["inputs"] = [
+        {
+            "name": name,
+            "shape": array.shape,
+            "datatype": datatype_of(array.dtype),
+            "parameters": {"binary_data_size": tensor.nbytes},
+        }
+        for (name, array), tensor in zip(inputs.items(), tensors, strict=True)
+    ]
+    if outputs:
+        header["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
+    else:
+        header["parameters"] = {"binary_data_output": True}
+    encoded = json.dumps(header).encode()
+    return [encoded, *tensors], len(encoded)
+
+
+def decode_answer(body: bytes | bytearray, header_length: str | None = None) -> InferAnswer:
+    """Return what the body of an inference answer says.
+
+    Parameters
+    ----------
+    body
+        All of it.
+    header_length
+        The answer's ``Inference-Header-Content-Length`` as it came; None where the answer is JSON alone.
+
+    Raises
+    ------
+    ServerError
+        The JSON cannot be read, or the lengths in it do not add up to the body's.
+    """
+    try:
+        end = len(body) if header_length is None else int(header_length)
+        if not 0 <= end <= len(body):
+            raise _malformed(f"its header should have {end} bytes, but the whole body has {len(body)}")
+        header = json.loads(body[:end])
+        outputs, used = _decode_outputs(header.get("outputs", []), memoryview(body)[end:])
+        model, version = str(header.get("model_name", "")), str(header.get("model_version", ""))
+        request_id = str(header.get("id", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, InferenceError):
+            raise
+        raise _malformed(f"{type(error).__name__}: {error}") from error
+    if used != len(body) - end:
+        raise _malformed(f"its tensors have {used} bytes, but {len(body) - end} came")
+    return InferAnswer(model, version, request_id, outputs)
+
+
+def _decode_outputs(described: Sequence[Mapping[str, Any]], raw: memoryview) -> tuple[dict[str, NDArray[Any]], int]:
+    outputs: dict[str, NDArray[Any]] = {}
+    position = 0
+    for output in described:
+        name, datatype, shape = (
+            str(output["name"]),
+            str(output["datatype"]),
+            [int(d) for d in output["shape"]],
+        )
+        if min(shape, default=0) < 0:
+            raise _malformed(f"output {name!r} has the shape {shape}")
+        if "data" in output:
+            outputs[name] = _decode_json_data(output["data"], datatype, shape)
+            continue
+        size = int(output["parameters"]["binary_data_size"])
+        if not 0 <= size <= len(raw) - position:
+            raise _malformed(f"output {name!r} should have {size} bytes, but {len(raw) - position} are left")
+        outputs[name] = decode_tensor(raw[position : position + size], datatype, shape)
+        position += size
+    return outputs, position
+
+
+def _decode_json_data(data: object, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
+    if datatype == "BYTES":
+        texts = np.array(data, dtype=np.object_).ravel().tolist()
+        array = np.empty(len(texts), dtype=np.object_)
+        array[:] = [str(text).encode() for text in texts]
+        return array.reshape(shape)
+    return np.array(data, dtype=dtype_of(datatype)).reshape(shape)
+
+
+def _malformed(what: str) -> ServerError:
+    return ServerError(
+        f"the server's answer to an inference request cannot be read: {what}.",
+        hint="no part of it was used; see whether a proxy stands between, and send the request again.",
+    )

@@ -1,0 +1,1 @@
+"""HTML for results: script-free, escaped, readable by a screen reader."""
