@@ -34,7 +34,8 @@ check: $(INSTALLED) ## Lint, format, types, layers, and the notebooks as they ar
 	@$(BIN)/python -m pytest -q tests/test_notebooks.py
 
 bench: $(INSTALLED) ## Measure what tritonnb adds; results under bench-results/
-	@for script in tests/benchmarks/bench_*.py; do TRITONNB_HOME=$(TEST_HOME) $(BIN)/python $$script || exit 1; done
+	@missed=0; for script in tests/benchmarks/bench_*.py; do \
+		TRITONNB_HOME=$(TEST_HOME) $(BIN)/python $$script || missed=1; done; exit $$missed
 
 notebooks: $(INSTALLED) ## Execute the notebooks again and save their outputs
 	@TRITONNB_HOME=$(TEST_HOME) $(BIN)/python tests/execute_notebooks.py notebooks/*.ipynb

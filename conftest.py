@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory)
+SHARED_MEMORY = Path("/dev/shm")
 REGION_PREFIX = "tritonnb_"
 # A killed kernel's supervisor gives the server a second to end by itself, and as much to its process group.
 PATIENCE_S = 5.0
@@ -126,9 +126,7 @@ def left_behind() -> set[str]:
                 left.add(f"process {process.pid}: {' '.join(command)}")
             if (maps := Path(f"/proc/{process.pid}/maps")).exists() and os.access(maps, os.R_OK):
                 mapped |= {
-                    line.split(maxsplit=5)[-1]
-                    for line in maps.read_text().splitlines()
-                    if REGION_PREFIX in line
+                    line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if REGION_PREFIX in line
                 }
         except (psutil.Error, OSError):  # it ended in the meantime, or is another user's
             continue

@@ -41,9 +41,7 @@ def test_the_project_is_installed_with_extras_that_exist_and_with_the_locked_ver
     constraints, project = lines("requirements.txt")
     assert (BINDER / constraints.removeprefix("-c ")).resolve() == ROOT / "constraints.txt"
     extras = re.fullmatch(r"\.\[([\w,]+)\]", project)[1].split(",")
-    assert set(extras) == set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    )
+    assert set(extras) == set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
 def test_debian_packages_are_named_without_versions():

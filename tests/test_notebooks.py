@@ -41,9 +41,7 @@ def shown(output) -> list[str]:
         return [output.text]
     if output.output_type == "error":
         return [output.ename, output.evalue, *output.traceback]
-    return [
-        text for mime, text in output.data.items() if isinstance(text, str) and not mime.startswith("image/")
-    ]
+    return [text for mime, text in output.data.items() if isinstance(text, str) and not mime.startswith("image/")]
 
 
 def test_is_valid_and_asks_for_any_python_kernel(notebook):
@@ -81,9 +79,7 @@ def test_shows_nothing_that_changes_from_run_to_run(notebook, what):
 def test_holds_no_path_of_the_machine_that_executed_it(notebook):
     everything = [cell.source for cell in notebook.cells]
     everything += [text for cell in code_cells(notebook) for output in cell.outputs for text in shown(output)]
-    found = [
-        match.group() for text in everything for match in re.finditer(VOLATILE["an absolute path"], text)
-    ]
+    found = [match.group() for text in everything for match in re.finditer(VOLATILE["an absolute path"], text)]
     assert not found
 
 

@@ -26,9 +26,7 @@ ROWS = {
 def fields() -> list[str]:
     names = []
     for name, field in Spec.model_fields.items():
-        section = SECTIONS.get(name) or (
-            type(field.default) if isinstance(field.default, BaseModel) else None
-        )
+        section = SECTIONS.get(name) or (type(field.default) if isinstance(field.default, BaseModel) else None)
         names += [f"{name}.{below}" for below in section.model_fields] if section else [name]
     return names
 
