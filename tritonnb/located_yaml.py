@@ -60,9 +60,7 @@ def read_yaml(text: str) -> Located:
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
         return Located(None, problems=[((line, column), f"{error.reason} (U+{error.character:04X})")])
     except RecursionError:
-        return Located(
-            None, problems=[((1, 1), "nested too deeply, or an alias (*) inside of its own anchor (&)")]
-        )
+        return Located(None, problems=[((1, 1), "nested too deeply, or an alias (*) inside of its own anchor (&)")])
     return Located(value, reader.positions, reader.problems)
 
 
@@ -88,7 +86,11 @@ class _Reader:
                 self.positions[*path, index] = _position(item)
                 values.append(self.value(item, (*path, index)))
             return values
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, KeyError) as error:  # PyYAML 6 lets these through: 2020-99-99, !!bool maybe
+            problem = f"{node.value!r:.40} is no {node.tag.rpartition(':')[2]}: {error}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         first_lines: dict[str, int] = {}
