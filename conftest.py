@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ import pytest
 
 SHARED_MEMORY = Path("/dev/shm")
 REGION_PREFIX = "tritonnb_"
+SESSION = "TRITONNB_TEST_SESSION"
 # A killed kernel's supervisor gives the server a second to end by itself, and as much to its process group.
 PATIENCE_S = 5.0
 
@@ -38,6 +40,7 @@ def pytest_configure(config):
         config.stash[TEMPORARY_HOME] = Path(home)
     # Set before collection: the notebooks' kernels and all other children inherit them.
     os.environ["TRITONNB_HOME"] = str(Path(home).absolute())
+    os.environ[SESSION] = uuid.uuid4().hex
     os.environ["TRITONNB_STABLE_OUTPUT"] = "1"
     os.environ["TRITONNB_NONINTERACTIVE"] = "1"
     config.stash[LEFT_BEFORE] = frozenset(left_behind())
@@ -114,23 +117,22 @@ def pytest_sessionfinish(session):
 
 
 def left_behind() -> set[str]:
-    """Return what a test may leave: processes and deployments of our home, shared memory that nobody maps."""
-    home = os.environ["TRITONNB_HOME"]
-    mine = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    """Return what tests may leave: processes, and deployments and shared memory that no process has any more."""
     left = set()
-    mapped = set()
+    in_use = set()
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            if process.pid not in mine and any(home in word for word in command):
-                left.add(f"process {process.pid}: {' '.join(command)}")
-            if (maps := Path(f"/proc/{process.pid}/maps")).exists() and os.access(maps, os.R_OK):
-                mapped |= {
+            in_use.update(command)
+            if os.access(maps := Path(f"/proc/{process.pid}/maps"), os.R_OK):
+                in_use |= {
                     line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if REGION_PREFIX in line
                 }
+            # The variable marks whatever descends from this session, however it was started and whoever adopted it.
+            if process.environ().get(SESSION) == os.environ[SESSION]:
+                left.add(f"process {process.pid}: {' '.join(command)}")
         except (psutil.Error, OSError):  # it ended in the meantime, or is another user's
             continue
-    left |= {f"deployment {folder}" for folder in Path(home, "deployments").glob("*")}
-    regions = SHARED_MEMORY.glob(f"{REGION_PREFIX}*")
-    left |= {f"shared memory {r}" for r in regions if str(r) not in mapped and r.stat().st_uid == os.getuid()}
-    return left
+    deployments = Path(os.environ["TRITONNB_HOME"], "deployments").glob("*")
+    regions = (region for region in SHARED_MEMORY.glob(f"{REGION_PREFIX}*") if os.access(region, os.W_OK))
+    return left | {str(path) for path in (*deployments, *regions) if str(path) not in in_use}
