@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,8 +25,6 @@ from tritonnb.spec_sections import MODEL_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from tritonnb.spec import Spec
 
 _CLUTTER = {"__pycache__", "__MACOSX", "Thumbs.db", "desktop.ini"}
 _VERSION = re.compile(r"[1-9][0-9]*")
@@ -89,13 +87,16 @@ def is_version(name: str) -> bool:
     return bool(_VERSION.fullmatch(name))
 
 
-def find_models(path: str | os.PathLike[str]) -> tuple[Model, ...]:
-    """Return the models that are found at a path, by name.
+def find_models(source: str | os.PathLike[str] | bytes | Serializable, *, name: str | None = None) -> tuple[Model, ...]:
+    """Return the models that are found in what was given, by name.
 
     Parameters
     ----------
-    path
-        An ``.onnx`` file, a model's directory or a folder of models.
+    source
+        An ``.onnx`` file, a model's directory or a folder of models; or an ONNX model in memory, as the bytes of its
+        file or an ``onnx.ModelProto``.
+    name
+        Serve the one model that is there under this name; ``model`` for one in memory where it is None.
 
     Returns
     -------
@@ -105,61 +106,41 @@ def find_models(path: str | os.PathLike[str]) -> tuple[Model, ...]:
     Raises
     ------
     RepositoryError
-        The path is missing, holds no model, or only such as Triton would refuse; two models have one name.
+        The path is missing, holds no model, only such as Triton would refuse, or more than the one that was named;
+        two models have one name; the name cannot be a model's; the model in memory is empty.
     """
-    root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  (resolve() would follow the user's links)
+    if name is not None and not MODEL_NAME.fullmatch(name):
+        raise RepositoryError(f"{name!r} is no name for a model.", hint="use letters, digits, '.', '_' and '-'.")
+    if not isinstance(source, str | os.PathLike):
+        return (_in_memory(source, name or "model"),)
+    root = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  (resolve() would follow the user's links)
     try:
         models = _find(root)
-    except PermissionError as error:
+    except OSError as error:
         raise RepositoryError(f"{error.filename} cannot be read: {error.strerror}.") from error
     if not models:
         raise _nothing_found(root)
     if all(model.problem for model in models) and models[0].problem:
         raise models[0].problem
-    return _unique(models)
+    if name is None:
+        return _unique(models)
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        raise RepositoryError(
+            f"{root} holds {len(models)} models ({names}), and {name!r} can be only one of them.",
+            hint=f"name one model's directory, or serve all of them with `models: {root}`.",
+        )
+    return (replace(models[0], name=name),)
 
 
-def models_of(spec: Spec) -> tuple[Model, ...]:
-    """Return all models that a spec names: those found in its repository, and those under names of their own.
-
-    Raises
-    ------
-    RepositoryError
-        As in `find_models`; a path under ``models`` holds more than one model.
-    """
-    models = [model for path in spec.repository for model in find_models(path)]
-    for name, source in spec.models.items():
-        found = find_models(source.path)
-        if len(found) > 1:
-            names = ", ".join(model.name for model in found)
-            raise RepositoryError(
-                f"{source.path} holds {len(found)} models ({names}), and {name!r} can be only one of them.",
-                hint=f"name one model's directory, or serve all of them with `models: {source.path}`.",
-            )
-        [model] = found
-        models.append(Model(name, model.versions, model.source, model.layout))
-    return _unique(models)
-
-
-def in_memory(model: bytes | Serializable, name: str) -> Model:
-    """Return a model made of an ONNX model in memory.
-
-    Parameters
-    ----------
-    model
-        The bytes of an ONNX file, or an ``onnx.ModelProto``.
-    name
-        The name that it will be served under.
-
-    Raises
-    ------
-    RepositoryError
-        The name cannot be a model's, or there are no bytes.
-    """
-    if not MODEL_NAME.fullmatch(name):
-        raise RepositoryError(f"{name!r} is no name for a model.", hint="use letters, digits, '.', '_' and '-'.")
+def _in_memory(model: bytes | Serializable, name: str) -> Model:
     try:
         content = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else model.SerializeToString()
+    except AttributeError as error:
+        raise RepositoryError(
+            f"A model cannot be made of {type(model).__name__}.",
+            hint="give a path, the bytes of an ONNX file or an onnx.ModelProto.",
+        ) from error
     except ValueError as error:  # protobuf's limit of 2 GiB
         raise RepositoryError(
             f"Model {name!r} cannot be serialized: {error}.",
@@ -284,7 +265,7 @@ def _unique(models: Iterable[Model]) -> tuple[Model, ...]:
         if model.name in by_name:
             raise RepositoryError(
                 f"Two models are named {model.name!r}: {by_name[model.name].source} and {model.source}.",
-                hint="rename one of them, or give each a name of its own: `models: {NAME: PATH}`.",
+                hint="rename one of them, or give each a name of its own in a spec: `models: {NAME: PATH}`.",
             )
         by_name[model.name] = model
     return tuple(by_name[name] for name in sorted(by_name))

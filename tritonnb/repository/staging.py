@@ -123,13 +123,14 @@ def link_or_copy(source: Path, target: Path) -> None:
     source
         The file.
     target
-        Its new place, in a folder that exists.
+        Its new place; folders on the way are made.
 
     Raises
     ------
     OSError
         Neither could be done.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(target.name + _NEW)
     new.unlink(missing_ok=True)
     real = source.resolve(strict=True)
@@ -203,12 +204,10 @@ def _sync(plan: _Plan, target: Path) -> None:
     target.mkdir(exist_ok=True)
     for folder, folders, files in os.walk(target, topdown=False):
         here = Path(folder).relative_to(target)
-        for name in folders:
-            if PurePosixPath(here, name) not in plan.folders:
-                _remove(Path(folder, name))
-        for name in files:
-            if PurePosixPath(here, name) not in plan.files:
-                Path(folder, name).unlink()
+        gone = [name for name in folders if PurePosixPath(here, name) not in plan.folders]
+        gone += [name for name in files if PurePosixPath(here, name) not in plan.files]
+        for name in gone:
+            _remove(Path(folder, name))
     for place in sorted(plan.folders):
         (target / place).mkdir(exist_ok=True)
     for place, content in plan.files.items():
