@@ -26,6 +26,8 @@ from tritonnb.spec_sections import MODEL_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tritonnb.spec import Spec
+
 _CLUTTER = {"__pycache__", "__MACOSX", "Thumbs.db", "desktop.ini"}
 _VERSION = re.compile(r"[1-9][0-9]*")
 # What people name a version folder with when they don't know that Triton wants 1, 2, 3.
@@ -87,16 +89,13 @@ def is_version(name: str) -> bool:
     return bool(_VERSION.fullmatch(name))
 
 
-def find_models(source: str | os.PathLike[str] | bytes | Serializable, *, name: str | None = None) -> tuple[Model, ...]:
-    """Return the models that are found in what was given, by name.
+def find_models(path: str | os.PathLike[str]) -> tuple[Model, ...]:
+    """Return the models that are found at a path, by name.
 
     Parameters
     ----------
-    source
-        An ``.onnx`` file, a model's directory or a folder of models; or an ONNX model in memory, as the bytes of its
-        file or an ``onnx.ModelProto``.
-    name
-        Serve the one model that is there under this name; ``model`` for one in memory where it is None.
+    path
+        An ``.onnx`` file, a model's directory or a folder of models.
 
     Returns
     -------
@@ -106,14 +105,9 @@ def find_models(source: str | os.PathLike[str] | bytes | Serializable, *, name: 
     Raises
     ------
     RepositoryError
-        The path is missing, holds no model, only such as Triton would refuse, or more than the one that was named;
-        two models have one name; the name cannot be a model's; the model in memory is empty.
+        The path is missing, holds no model, or only such as Triton would refuse; two models have one name.
     """
-    if name is not None and not MODEL_NAME.fullmatch(name):
-        raise RepositoryError(f"{name!r} is no name for a model.", hint="use letters, digits, '.', '_' and '-'.")
-    if not isinstance(source, str | os.PathLike):
-        return (_in_memory(source, name or "model"),)
-    root = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  (resolve() would follow the user's links)
+    root = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  (resolve() would follow the user's links)
     try:
         models = _find(root)
     except OSError as error:
@@ -122,18 +116,47 @@ def find_models(source: str | os.PathLike[str] | bytes | Serializable, *, name: 
         raise _nothing_found(root)
     if all(model.problem for model in models) and models[0].problem:
         raise models[0].problem
-    if name is None:
-        return _unique(models)
-    if len(models) > 1:
-        names = ", ".join(model.name for model in models)
-        raise RepositoryError(
-            f"{root} holds {len(models)} models ({names}), and {name!r} can be only one of them.",
-            hint=f"name one model's directory, or serve all of them with `models: {root}`.",
-        )
-    return (replace(models[0], name=name),)
+    return _unique(models)
 
 
-def _in_memory(model: bytes | Serializable, name: str) -> Model:
+def models_of(spec: Spec) -> tuple[Model, ...]:
+    """Return all models that a spec names: those found in its repository, and those under names of their own.
+
+    Raises
+    ------
+    RepositoryError
+        As in `find_models`; a path under ``models`` holds more than one model.
+    """
+    models = [model for path in spec.repository for model in find_models(path)]
+    for name, source in spec.models.items():
+        found = find_models(source.path)
+        if len(found) > 1:
+            names = ", ".join(model.name for model in found)
+            raise RepositoryError(
+                f"{source.path} holds {len(found)} models ({names}), and {name!r} can be only one of them.",
+                hint=f"name one model's directory, or serve all of them with `models: {source.path}`.",
+            )
+        models.append(replace(found[0], name=name))
+    return _unique(models)
+
+
+def in_memory(model: bytes | Serializable, name: str) -> Model:
+    """Return a model made of an ONNX model in memory.
+
+    Parameters
+    ----------
+    model
+        The bytes of an ONNX file, or an ``onnx.ModelProto``.
+    name
+        The name that it will be served under.
+
+    Raises
+    ------
+    RepositoryError
+        There are no bytes, or it is something else; the name cannot be a model's.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise RepositoryError(f"{name!r} is no name for a model.", hint="use letters, digits, '.', '_' and '-'.")
     try:
         content = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else model.SerializeToString()
     except AttributeError as error:
