@@ -223,7 +223,7 @@ def encode_request(
         header["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
     else:
         header["parameters"] = {"binary_data_output": True}
-    encoded = json.dumps(header).encode()
+    encoded = json.dumps(header, separators=(",", ":")).encode()
     return [encoded, *tensors], len(encoded)
 
 

@@ -159,6 +159,7 @@ def _parse_url(url: str) -> tuple[tuple[str, int], ssl.SSLContext | None, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as the resolver does, but with an error of its own kind
     except ValueError as error:
         raise SpecError(f"{url!r} is not the address of a server: {error}.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
