@@ -181,7 +181,10 @@ def _overflows(array: NDArray[Any], cast: NDArray[Any]) -> bool:
 
 def _survives(array: NDArray[Any], cast: NDArray[Any]) -> bool:
     """Tell whether every value is the same after the cast; NaN stays NaN."""
-    if array.dtype.kind == "b" or np.can_cast(array.dtype, cast.dtype, "safe"):
+    # numpy calls int64 to float64 safe, which it is only up to 2**53.
+    if array.dtype.kind == "b" or (
+        cast.dtype.kind == array.dtype.kind and np.can_cast(array.dtype, cast.dtype, "safe")
+    ):
         return True
     if cast.dtype.kind in "iu":
         limits = np.iinfo(cast.dtype)
@@ -200,10 +203,12 @@ def _survives(array: NDArray[Any], cast: NDArray[Any]) -> bool:
 def _strings(tensor: TensorMetadata, array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.kind in "SU":
         return array
-    found = next((e for e in array.ravel().tolist() if not isinstance(e, (str, bytes, bytearray))), None)
-    if array.dtype.kind == "O" and found is None:
-        return array
-    what = f"holds {type(found).__name__} objects" if array.dtype.kind == "O" else f"is {array.dtype}"
+    what = f"is {array.dtype}"
+    if array.dtype.kind == "O":
+        others = {type(e).__name__ for e in array.ravel().tolist() if not isinstance(e, (str, bytes, bytearray))}
+        if not others:
+            return array
+        what = f"holds {', '.join(sorted(others))} objects"
     raise InferenceError(
         f"the input {tensor.name!r} {what}, BYTES (text or bytes) is expected.",
         hint='make it text with x.astype("str").',
