@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from tritonnb.errors import SpecError
+from tritonnb.handle import _check_served
 from tritonnb.magics.options import PARSERS
 from tritonnb.spec import _AZURE_WORDS, Score, Spec
 
@@ -21,6 +23,34 @@ ROWS = {
     if line.startswith("| `")
     for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
 }
+
+
+# A value for every field that is said to come later.
+LATER = {
+    "gpus": "all",
+    "resources": {"cpu_cores": 1.0, "memory_gb": 1.0, "gpu_cores": 1},
+    "server": {"image": "triton", "shm_size": "2g", "shared_memory": True},
+    "keep": True,
+    "restart": "on-failure",
+    "environment": {"pip": ["nltk"], "variables": {"LEVEL": "1"}},
+    "score": {
+        "entry_script": "score.py",
+        "source_directory": "src",
+        "port": 80,
+        "workers": 2,
+        "threads": 2,
+        "timeout_s": 1.0,
+    },
+    "kubernetes": {
+        "namespace": "triton",
+        "context": "lab",
+        "replicas": 2,
+        "max_replicas": 3,
+        "storage_uri": "pvc://models",
+        "image": "triton",
+    },
+}
+SAID_LATER = [field for field, row in ROWS.items() if row[4] == "later"]
 
 
 def fields() -> list[str]:
@@ -50,3 +80,22 @@ def test_every_word_of_azure_ml_that_is_accepted_stands_at_its_field(word, targe
 def test_no_other_word_of_azure_ml_is_said_to_be_accepted():
     accepted = {word for row in ROWS.values() for word in re.findall(r"`(\w+)`", row[3])}
     assert accepted == set(_AZURE_WORDS)
+
+
+@pytest.mark.parametrize("field", SAID_LATER)
+def test_a_field_that_is_said_to_come_later_is_refused_until_then(field):
+    section, _, key = field.partition(".")
+    value = {key: LATER[section][key]} if key else LATER[section]
+    if section == "score":
+        value = {"entry_script": "score.py", **value}
+    with pytest.raises(SpecError, match=section):
+        _check_served(Spec.from_options(name="demo", **{section: value}))
+
+
+def test_a_field_that_is_said_to_be_served_is_not_refused():
+    served = set(ROWS) - set(SAID_LATER)
+    assert served == {"name", "models", "repository", "engine", "auth"} | {
+        f"server.{key}" for key in ("http_port", "grpc_port", "metrics_port", "flags", "env")
+    }
+    server = {"http_port": 1, "grpc_port": 2, "metrics_port": 3, "flags": {"log-verbose": 1}, "env": {"LEVEL": "1"}}
+    _check_served(Spec.from_options(name="demo", models=".", engine="embedded", auth=True, server=server))
