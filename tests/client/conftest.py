@@ -127,7 +127,9 @@ def sources(tmp_path_factory):
     write_model(repository, "changing", ONE_TENSOR.format("FP32"), ANSWER_INPUTS)
     write_model(repository, "slow", ONE_TENSOR.format("FP32"), f"        time.sleep(2)\n{ANSWER_INPUTS}")
     write_model(repository, "failing", ONE_TENSOR.format("FP32"), "        raise ValueError('the ink has run out')")
-    write_model(repository, "broken", ONE_TENSOR.format("FP32"), "", "raise ValueError('the weights are missing')")
+    write_model(
+        repository, "broken", ONE_TENSOR.format("FP32"), ANSWER_INPUTS, "raise ValueError('the weights are missing')"
+    )
     return repository
 
 

@@ -76,7 +76,7 @@ def test_a_request_of_nothing_is_refused_even_if_every_input_is_optional():
         (
             model(IMAGE),
             PICTURE[None],
-            "the input 'data_0' has the shape [1, 1, 3, 2, 2], [N, 3, 2, 2] is expected: it has one dimension too many.",
+            "the input 'data_0' has the shape [1, 1, 3, 2, 2], [N, 3, 2, 2] is expected: one dimension too many.",
             "take the first one off with x[0].",
         ),
         (

@@ -115,7 +115,7 @@ def _check_shape(metadata: ModelMetadata, tensor: TensorMetadata, array: NDArray
             f"{message}: {dimension} is missing.", hint="add it with x[None], or numpy.expand_dims(x, 0)."
         )
     if array.shape[0] == 1 and _fits(array.shape[1:], expected):
-        raise InferenceError(f"{message}: it has one dimension too many.", hint="take the first one off with x[0].")
+        raise InferenceError(f"{message}: one dimension too many.", hint="take the first one off with x[0].")
     batch = f"; N is the batch, 1 to {metadata.max_batch_size}" if metadata.batched else ""
     raise InferenceError(f"{message}{batch}.", hint="? stands for any size." if -1 in expected[1:] else "")
 
