@@ -6,6 +6,7 @@ line and column), and accept Azure ML's words beside ours. The sections' keys ar
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,8 +36,6 @@ from tritonnb.spec_sections import (
 )
 
 if TYPE_CHECKING:
-    import os
-
     from pydantic_core import ErrorDetails
 
 
@@ -127,9 +126,7 @@ class Spec(Section):
         if value is None:
             value = {}
         elif not isinstance(value, dict):
-            problems.append(
-                ((1, 1), f"expected keys such as 'models: PATH' (mind the space), got {value!r:.60}")
-            )
+            problems.append(((1, 1), f"expected keys such as 'models: PATH' (mind the space), got {value!r:.60}"))
             value = {}
         return _build(value, located.positions, problems, source, base)
 
@@ -203,10 +200,23 @@ class Spec(Section):
 
         ``Spec.from_yaml(spec.to_yaml()) == spec``.
         """
-        values = self.model_dump(mode="json", exclude_defaults=True)
+        values = _plain(self.model_dump(exclude_defaults=True))
         if len(self.repository) == 1:
-            values["repository"] = str(self.repository[0])
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+            [values["repository"]] = values["repository"]
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        # PyYAML 6 folds these three inside of a text when it writes them as they are; escaped they survive.
+        if any(sign in text for sign in "\x85\u2028\u2029"):
+            text = yaml.safe_dump(values, sort_keys=False)
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Return a value made only of what YAML writes without tags."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 Problem = tuple[Position, str]
@@ -231,9 +241,7 @@ def _build(
     except ValidationError as error:
         problems += [_problem(detail, positions) for detail in error.errors()]
     if problems or spec is None:
-        lines = [
-            f"  {_at(position)}{text}" for position, text in sorted(problems, key=lambda found: found[0])
-        ]
+        lines = [f"  {_at(position)}{text}" for position, text in sorted(problems, key=lambda found: found[0])]
         raise SpecError(f"{source} cannot be used:\n" + "\n".join(lines))
     return spec if spec.name else spec.model_copy(update={"name": _name_for(spec)})
 
@@ -260,13 +268,18 @@ def _in_our_words(
             problems.append((positions.get((word,), _NOWHERE), same))
         parent[target[-1]] = value
         positions[target] = positions.get((word,), _NOWHERE)
-    if isinstance(ours.get("models"), str | Path | list | tuple):
+    if isinstance(ours.get("models"), str | os.PathLike | list | tuple):
         found = _listed(ours.pop("models"))
         both = _listed(ours.get("repository", ()))
         ours["repository"] = [*found, *both]
         positions.setdefault(("repository",), positions.get(("models",), _NOWHERE))
-        positions |= {("repository", i): positions.get(("models", i), _NOWHERE) for i in range(len(found))}
-    elif isinstance(ours.get("repository"), str | Path):
+        positions |= {
+            ("repository", index): positions[place]
+            for index in range(len(found))
+            for place in [("models", index)]
+            if place in positions
+        }
+    elif isinstance(ours.get("repository"), str | os.PathLike):
         ours["repository"] = [ours["repository"]]
     return ours
 

@@ -86,12 +86,8 @@ def _flags(value: object) -> dict[str, Flag]:
     for key, item in value.items():
         items = tuple(item) if isinstance(item, list | tuple) else (item,)
         if not items or not all(isinstance(one, str | int | float) for one in items):
-            raise ValueError(
-                f"flag {key!r} needs a value, or a list of values to give it several times, not {item!r}"
-            )
-        flags[str(key).removeprefix("--").replace("_", "-")] = (
-            items if isinstance(item, list | tuple) else item
-        )
+            raise ValueError(f"flag {key!r} needs a value, or a list of values to give it several times, not {item!r}")
+        flags[str(key).removeprefix("--").replace("_", "-")] = items if isinstance(item, list | tuple) else item
     return flags
 
 
@@ -111,11 +107,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _empty_is_not_given(cls, value: object) -> object:
-        return (
-            {key: item for key, item in value.items() if item is not None}
-            if isinstance(value, Mapping)
-            else value
-        )
+        return {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
 
 
 class ModelSource(Section):
@@ -136,9 +128,10 @@ class ModelSource(Section):
     @model_validator(mode="before")
     @classmethod
     def _beside_path(cls, value: object) -> object:
-        if isinstance(value, str | Path):
+        if isinstance(value, str | os.PathLike):
             return {"path": value}
-        if isinstance(value, Mapping):
+        # Triton has no key of the name `config`, so with it the value is in this class's own words.
+        if isinstance(value, Mapping) and "config" not in value:
             config = {key: item for key, item in value.items() if key != "path"}
             return {"config": config} | ({"path": value["path"]} if "path" in value else {})
         return value

@@ -18,7 +18,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tritonnb.errors import RepositoryError, nearest
 from tritonnb.spec_sections import MODEL_NAME
@@ -41,13 +41,6 @@ _REPOSITORY_TREE = """lay the models out like this:
       ├── config.pbtxt        (optional for ONNX)
       └── 1/
           └── model.onnx      (or model.py, model.pt, model.plan, ...)"""
-
-
-class Serializable(Protocol):
-    """Anything that becomes bytes the way an ``onnx.ModelProto`` does."""
-
-    def SerializeToString(self) -> bytes:  # noqa: N802  (protobuf's name)
-        """Return the message as bytes."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +133,7 @@ def models_of(spec: Spec) -> tuple[Model, ...]:
     return _unique(models)
 
 
-def in_memory(model: bytes | Serializable, name: str) -> Model:
+def in_memory(model: object, name: str) -> Model:
     """Return a model made of an ONNX model in memory.
 
     Parameters
@@ -158,12 +151,15 @@ def in_memory(model: bytes | Serializable, name: str) -> Model:
     if not MODEL_NAME.fullmatch(name):
         raise RepositoryError(f"{name!r} is no name for a model.", hint="use letters, digits, '.', '_' and '-'.")
     try:
-        content = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else model.SerializeToString()
-    except AttributeError as error:
-        raise RepositoryError(
-            f"A model cannot be made of {type(model).__name__}.",
-            hint="give a path, the bytes of an ONNX file or an onnx.ModelProto.",
-        ) from error
+        if isinstance(model, bytes | bytearray | memoryview):
+            content = bytes(model)
+        elif serialize := getattr(model, "SerializeToString", None):
+            content = serialize()
+        else:
+            raise RepositoryError(
+                f"A model cannot be made of {type(model).__name__}.",
+                hint="give a path, the bytes of an ONNX file or an onnx.ModelProto.",
+            )
     except ValueError as error:  # protobuf's limit of 2 GiB
         raise RepositoryError(
             f"Model {name!r} cannot be serialized: {error}.",
