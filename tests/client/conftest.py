@@ -124,6 +124,7 @@ def sources(tmp_path_factory):
     """Return a model repository: one model that echoes every datatype, one that fails, one that cannot load, ..."""
     repository = tmp_path_factory.mktemp("sources") / "repository"
     write_model(repository, "echo", f"max_batch_size: 4\n{ECHO}", ANSWER_INPUTS)
+    write_model(repository, "untouched", f"max_batch_size: 4\n{ECHO}", ANSWER_INPUTS)
     write_model(repository, "changing", ONE_TENSOR.format("FP32"), ANSWER_INPUTS)
     write_model(repository, "slow", ONE_TENSOR.format("FP32"), f"        time.sleep(2)\n{ANSWER_INPUTS}")
     write_model(repository, "failing", ONE_TENSOR.format("FP32"), "        raise ValueError('the ink has run out')")
