@@ -44,11 +44,7 @@ def write_legacy(tmp_path, monkeypatch):
         view = None
 
         def persistent_id(self, value):
-            return (
-                ("storage", torch.FloatStorage, "7", "cpu", 6, self.view)
-                if isinstance(value, Storage)
-                else None
-            )
+            return ("storage", torch.FloatStorage, "7", "cpu", 6, self.view) if isinstance(value, Storage) else None
 
     def write(offset, shape, strides, *, view=None, header=HEADER, size=6):
         file = io.BytesIO()

@@ -109,7 +109,5 @@ def captioned(image: Image.Image, predictions: Sequence[Prediction]) -> Image.Im
         draw.text((344, top_edge), prediction.label, "#222222", font)
         draw.text((664, top_edge), f"{prediction.probability:.1%}", "#222222", font, anchor="ra")
         draw.rectangle((344, top_edge + 24, 664, top_edge + 32), "#eeeeee")
-        draw.rectangle(
-            (344, top_edge + 24, 344 + round(320 * prediction.probability), top_edge + 32), "#76b900"
-        )
+        draw.rectangle((344, top_edge + 24, 344 + round(320 * prediction.probability), top_edge + 32), "#76b900")
     return card

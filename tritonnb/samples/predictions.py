@@ -80,9 +80,7 @@ def top(scores: ArrayLike, k: int = 5) -> list[Prediction]:
             hint="for a batch, call it for each picture: [top(row) for row in scores]." if batch else "",
         )
     if not np.isfinite(values).all():
-        raise SpecError(
-            "the scores hold values that are not finite.", hint="look at the model's input: is it scaled?"
-        )
+        raise SpecError("the scores hold values that are not finite.", hint="look at the model's input: is it scaled?")
     if not 1 <= k <= _COUNT:
         raise SpecError(f"k must be 1 to {_COUNT}, not {k}.")
     values = values.ravel()
