@@ -32,6 +32,7 @@ _CLUTTER = {"__pycache__", "__MACOSX", "Thumbs.db", "desktop.ini"}
 _VERSION = re.compile(r"[1-9][0-9]*")
 # What people name a version folder with when they don't know that Triton wants 1, 2, 3.
 _MEANT_AS_VERSION = re.compile(r"(v|ver|version|rev)?[-_.]?\d+([-_.]\d+)*|latest|current|stable", re.IGNORECASE)
+_MODEL_SUFFIXES = {".onnx", ".py", ".pt", ".pt2", ".plan", ".xml", ".savedmodel", ".graphdef", ".json"}
 _ENSEMBLE = re.compile(r"^\s*(ensemble_scheduling\b|platform\s*:\s*[\"']ensemble)", re.MULTILINE)
 _MOST_SHOWN = 8
 
@@ -205,9 +206,11 @@ def _directory(path: Path, layout: str) -> Model | None:
     """Return the model whose directory this is; None where it is none."""
     folders = _folders(path)
     versions = sorted(int(folder.name) for folder in folders if is_version(folder.name))
-    misnamed = [folder.name for folder in folders if not is_version(folder.name) and _meant_as_version(folder)]
     has_config = (path / "config.pbtxt").is_file()
-    if not (has_config or versions or misnamed):
+    # Numbered folders alone may be anything, such as pictures by class.
+    certain = has_config or any(_meant_for_model(path / str(version)) for version in versions)
+    misnamed = _misnamed_versions(folders, certain=certain)
+    if not (certain or misnamed):
         return None
     problem = None
     if misnamed:
@@ -263,8 +266,23 @@ def _model_files(version: Path) -> list[str]:
     return [entry.name for entry in _entries(version) if entry.name.startswith("model.")]
 
 
-def _meant_as_version(folder: Path) -> bool:
-    return bool(_MEANT_AS_VERSION.fullmatch(folder.name)) or bool(_model_files(folder))
+def _meant_for_model(version: Path) -> bool:
+    entries = _entries(version)
+    return not entries or any(entry.suffix in _MODEL_SUFFIXES for entry in entries)
+
+
+def _misnamed_versions(folders: list[Path], *, certain: bool) -> list[str]:
+    """Return the folders that Triton would pass over though they are meant as versions.
+
+    In what is `certain` to be a model's directory the name or a model file tells; else it takes both.
+    """
+    tells = any if certain else all
+    return [
+        folder.name
+        for folder in folders
+        if not is_version(folder.name)
+        and tells((_MEANT_AS_VERSION.fullmatch(folder.name) is not None, bool(_model_files(folder))))
+    ]
 
 
 def _suggested_version(name: str, taken: list[int]) -> str:

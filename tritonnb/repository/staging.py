@@ -139,6 +139,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError:  # another file system, one without links, or fs.protected_hardlinks
         shutil.copy2(real, new)
     new.replace(target)
+    new.unlink(missing_ok=True)  # rename(2) does nothing between two links to one file
 
 
 def _plan(model: Model, overrides: Mapping[str, Any]) -> _Plan:
