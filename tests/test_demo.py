@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+VERB = str(Path(sys.executable).with_name("tritonnb"))
 DEMO = [sys.executable, "-m", "tritonnb.demo"]
 
 
@@ -16,9 +17,10 @@ def sections(output):
 
 
 @pytest.mark.requires("engine")
-def test_the_demo_serves_a_real_model_that_sees_what_is_in_the_pictures(tmp_path):
+@pytest.mark.parametrize("command", [DEMO, [VERB, "demo"]], ids=["module", "verb"])
+def test_the_demo_serves_a_real_model_that_sees_what_is_in_the_pictures(tmp_path, command):
     done = subprocess.run(
-        DEMO, capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)}
+        command, capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)}
     )
     assert (done.returncode, done.stderr) == (0, "")
     shown = sections(done.stdout)

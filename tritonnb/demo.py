@@ -20,12 +20,14 @@ from tritonnb.home import home
 from tritonnb.samples import MODEL_NAME, lay_out, picture, preprocess, top
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tritonnb.handle import Deployment
 
 _PICTURES = ("chelsea", "coffee", "camera")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Run the demo; return its exit status (0, 1 for an error that was told, 130 after Ctrl-C)."""
     argparse.ArgumentParser(prog="tritonnb demo", description=__doc__).parse_args(arguments)
     try:
@@ -89,4 +91,4 @@ def _show(result: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
