@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tritonnb.spec import Spec
 
-_CLUTTER = {"__pycache__", "__MACOSX", "Thumbs.db", "desktop.ini"}
+_CLUTTER = {"__pycache__", "__MACOSX", "Thumbs.db", "desktop.ini", "lost+found"}
 _VERSION = re.compile(r"[1-9][0-9]*")
 # What people name a version folder with when they don't know that Triton wants 1, 2, 3.
 _MEANT_AS_VERSION = re.compile(r"(v|ver|version|rev)?[-_.]?\d+([-_.]\d+)*|latest|current|stable", re.IGNORECASE)
@@ -217,7 +217,7 @@ def _directory(path: Path, layout: str) -> Model | None:
         problem = RepositoryError(
             f"Model {path.name!r} has a folder {misnamed[0]!r}, which Triton would pass over: it is no positive"
             " integer.",
-            hint=f"rename it to {_suggested_version(misnamed[0], versions)}: {path / '1'}/model.onnx.",
+            hint=f"rename it: {path / _suggested_version(misnamed[0], versions)}/model.onnx.",
         )
     elif has_config and not versions and not _is_ensemble(path / "config.pbtxt"):
         problem = RepositoryError(
