@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from tritonnb.client import Health, InferResult, ModelMetadata, ModelState
+    from tritonnb.deploying import deploy
     from tritonnb.errors import TritonNbError
-    from tritonnb.handle import Deployment, deploy, deployment, deployments
+    from tritonnb.handle import Deployment, deployment, deployments
     from tritonnb.spec import Spec
 
 __version__ = "0.1.0"
@@ -43,7 +44,7 @@ _HOMES = {
     "ModelState": "client",
     "Spec": "spec",
     "TritonNbError": "errors",
-    "deploy": "handle",
+    "deploy": "deploying",
     "deployment": "handle",
     "deployments": "handle",
 }

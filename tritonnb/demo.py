@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonnb.client import Client
+from tritonnb.deploying import deploy
 from tritonnb.errors import Interrupted, TritonNbError
-from tritonnb.handle import deploy
 from tritonnb.home import home
 from tritonnb.samples import MODEL_NAME, lay_out, picture, preprocess, top
 

@@ -1,29 +1,24 @@
-"""Deployments: ``deploy()`` turns a spec into a running tritonserver, and ``Deployment`` is the handle on it."""
+"""The handle on a deployment: its state, its models, inference, logs, keys and its end."""
 
 from __future__ import annotations
 
-import secrets
+import dataclasses
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.client import Client, Health, InferResult, ModelMetadata, ModelState
-from tritonnb.engines import EmbeddedEngine, Engine
-from tritonnb.environments import engine_environment
 from tritonnb.errors import (
     DeploymentError,
     Interrupted,
     PortInUseError,
     ServerError,
-    SpecError,
+    ServerUnreachableError,
     TritonNbError,
     nearest,
 )
-from tritonnb.home import home_folder
-from tritonnb.render.progress import Progress
-from tritonnb.repository import Model, find_models, stage
-from tritonnb.spec import Spec
+from tritonnb.repository import stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +27,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tritonnb.endpoint import Endpoint
+    from tritonnb.engines import Engine
+    from tritonnb.repository import Model
+    from tritonnb.spec import Spec
 
 LOADS_AT_ONCE = 4  # tritonserver's own default for --model-load-thread-count
 
@@ -42,7 +40,7 @@ _registry = threading.Lock()
 class Deployment:
     """A tritonserver that serves a spec, from its start to its end.
 
-    Made by `deploy`; a context manager that deletes the deployment at the end. Safe to use from several threads.
+    Made by `tritonnb.deploy`; a context manager that deletes the deployment at the end. Thread-safe.
 
     Parameters
     ----------
@@ -66,11 +64,14 @@ class Deployment:
         self._folder = folder
         self._key = key
         self._problems: dict[str, TritonNbError] = {}
-        self._error: TritonNbError | None = None
+        self._error: Exception | None = None
         self._settled = threading.Event()
         self._stopping = threading.Event()
         self._starting = threading.Lock()
         self._client: Client | None = None
+        with _registry:
+            _deployments.pop(self.name, None)  # the latest stands last
+            _deployments[self.name] = self
         self._thread = threading.Thread(target=self._bring_up, name=f"tritonnb-{self.name}", daemon=True)
         self._thread.start()
 
@@ -79,13 +80,8 @@ class Deployment:
     def _bring_up(self) -> None:
         try:
             self._start()
-            self._load_all(name for name in self._staged if name not in self._problems)
-            if len(self._problems) == len(self._models):
-                raise DeploymentError(
-                    f"No model of deployment {self.name!r} could be loaded.\n" + self._reasons(),
-                    hint="mend the model and deploy it again.",
-                )
-        except TritonNbError as error:
+            self._load_all()
+        except Exception as error:  # noqa: BLE001  (whatever it is, whoever waits must hear of it)
             self._error = error
         finally:
             self._settled.set()
@@ -125,11 +121,16 @@ class Deployment:
             if self._stopping.wait(0.01):
                 raise DeploymentError(f"Deployment {self.name!r} was deleted while it started.")
 
-    def _load_all(self, models: Iterable[str]) -> None:
+    def _load_all(self) -> None:
         with ThreadPoolExecutor(LOADS_AT_ONCE, thread_name_prefix="tritonnb-load") as pool:
-            list(pool.map(self._load, models))
+            list(pool.map(self._load, self._staged))
         if failure := self._engine.failure():
             raise failure
+        if len(self._problems) == len(self._models):
+            raise DeploymentError(
+                f"No model of deployment {self.name!r} could be loaded.\n{self._reasons()}",
+                hint="mend the model and deploy it again.",
+            )
 
     def _load(self, model: str) -> None:
         try:
@@ -141,7 +142,7 @@ class Deployment:
             self._engine.watch(model)
 
     def _reasons(self) -> str:
-        return "\n".join(f"  {model}: {error.message}" for model, error in sorted(self._problems.items()))
+        return "\n".join(f"  {model}: {_reason(model, error)}" for model, error in sorted(self._problems.items()))
 
     def wait_for_deployment(self, show_output: bool = False, *, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002  (Azure ML's signature)
         """Wait until the deployment is ready (or degraded: some of its models failed, the others serve).
@@ -171,12 +172,12 @@ class Deployment:
             shown = len(logs)
 
         try:
-            self._wait(timeout, follow_logs if show_output else lambda: None)
+            self.settle(timeout, follow_logs if show_output else lambda: None)
         except KeyboardInterrupt:
             raise Interrupted(f"deployment {self.name!r} is still starting; `delete()` stops it.") from None
 
-    def _wait(self, timeout: float | None, each: Callable[[], None]) -> None:
-        """Wait in short slices, so that Ctrl-C is heard, and call ``each`` after every one."""
+    def settle(self, timeout: float | None, each: Callable[[], None]) -> None:
+        """Wait as `wait_for_deployment` does, in slices in which Ctrl-C is heard; call ``each`` after every one."""
         deadline = time.monotonic() + timeout if timeout else None
         while True:
             settled = self._settled.wait(0.05)
@@ -271,14 +272,16 @@ class Deployment:
         """Return every model with its version, its state and, where it is not ready, the reason."""
         states = [
             # tritonnb's own reason, where it has one, is shorter than Triton's.
-            ModelState(s.name, s.version, s.state, self._problems[s.name].message) if s.name in self._problems else s
+            dataclasses.replace(s, reason=_reason(s.name, self._problems[s.name])) if s.name in self._problems else s
             for s in self._live_client().repository_index()
         ]
         known = {s.name for s in states}
-        refused = [ModelState(m, "", "UNAVAILABLE", e.message) for m, e in self._problems.items() if m not in known]
+        refused = [ModelState(m, "", "UNAVAILABLE", _reason(m, e)) for m, e in self._problems.items() if m not in known]
         lost = self._engine.lost_processes()
         return [
-            ModelState(s.name, s.version, "DEGRADED", lost[s.name]) if s.name in lost and s.state == "READY" else s
+            dataclasses.replace(s, state="DEGRADED", reason=lost[s.name])
+            if s.name in lost and s.state == "READY"
+            else s
             for s in sorted(states + refused, key=lambda s: (s.name, s.version))
         ]
 
@@ -315,9 +318,11 @@ class Deployment:
         client = self._live_client()
         self._problems.pop(model, None)
         self._stage()
+        self._check_known(model)
+        if model in self._engine.lost_processes():
+            client.unload(model)  # Triton passes over a load when no file has changed
         self._engine.forget(model)
         if model not in self._problems:
-            client.metadata_changed(model)
             self._load(model)
         if problem := self._problems.get(model):
             raise problem
@@ -370,17 +375,24 @@ class Deployment:
         try:
             return client.infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
         except ServerError as error:
-            if failure := self._engine.failure():
+            if failure := self._failure_behind(error):
                 raise failure from error
             if lost := self._engine.lost_processes().get(model):
                 raise DeploymentError(f"Model {model!r} failed: {lost}", hint=f"`load({model!r})`.") from error
             raise
 
+    def _failure_behind(self, error: ServerError) -> TritonNbError | None:
+        """Return why the server no longer runs; a connection breaks a moment before its end is known."""
+        deadline = time.monotonic() + (0.5 if isinstance(error, ServerUnreachableError) else 0)
+        while not (failure := self._engine.failure()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return failure
+
     def _live_client(self) -> Client:
         if self._stopping.is_set():
             raise self._gone()
         if self._settled.is_set() and (error := self._error or self._engine.failure()):
-            raise DeploymentError(f"Deployment {self.name!r} has failed: {error.message}", hint=error.hint)
+            raise DeploymentError(f"Deployment {self.name!r} has failed: {error}")
         if not self._client:
             raise DeploymentError(f"Deployment {self.name!r} is still starting.", hint="`wait_for_deployment()`.")
         return self._client
@@ -392,14 +404,17 @@ class Deployment:
             raise DeploymentError(f"Deployment {self.name!r} is still starting.", hint="`wait_for_deployment()`.")
         if problem := self._problems.get(model):
             raise DeploymentError(
-                f"Model {model!r} is not ready: {problem.message}",
+                f"Model {model!r} is not ready: {_reason(model, problem)}",
                 hint=problem.hint or f"mend it and `load({model!r})`.",
             )
-        if model not in self._staged:
+        self._check_known(model)
+        return client
+
+    def _check_known(self, model: str) -> None:
+        if model not in self._staged and model not in self._problems:
             raise DeploymentError(
                 f"Deployment {self.name!r} has no model {model!r}.", hint=nearest(model, self._staged)
             )
-        return client
 
     def _gone(self) -> DeploymentError:
         return DeploymentError(f"Deployment {self.name!r} was deleted.", hint="deploy it again.")
@@ -430,105 +445,9 @@ class Deployment:
         return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{problems}"
 
 
-def deploy(
-    source: object = None,
-    *,
-    replace: bool = False,
-    wait: bool = True,
-    timeout: float | None = 300,
-    **options: Any,
-) -> Deployment:
-    """Serve models with a real tritonserver and return the handle on it.
-
-    Parameters
-    ----------
-    source
-        What to serve: a path (an ``.onnx`` file, a model's directory, a model repository, the article's ``models``
-        folder), a spec's ``.yaml`` file, a `Spec`, or an ``onnx.ModelProto`` or its bytes.
-    replace
-        Delete the deployment of this name that runs already; without it, that is an error.
-    wait
-        Return when it is ready; else at once, for `Deployment.wait_for_deployment` later.
-    timeout
-        How long to wait, in seconds.
-    **options
-        The spec's fields by name: ``name``, ``engine``, ``auth``, ``server={"http_port": 8000}`` and so on.
-
-    Raises
-    ------
-    SpecError, RepositoryError
-        What was given cannot be served.
-    EngineError
-        The engine cannot be had or its server did not start.
-    DeploymentError
-        No model could be loaded, or the time ran out.
-    Interrupted
-        Ctrl-C; what was begun is stopped.
-    """
-    spec = Spec.of(source, **options)
-    _check_served(spec)
-    models = find_models(spec)
-    _make_room(spec.name, replace=replace)
-    with Progress(f"Deploying {spec.name!r}") as progress:
-        try:
-            environment = engine_environment(progress.report)
-        except KeyboardInterrupt:
-            raise Interrupted("the engine was not built; nothing is left of it.") from None
-        folder = home_folder("deployments") / f"{spec.name}-{secrets.token_hex(4)}"
-        key = secrets.token_urlsafe(32)
-        server = spec.server
-        engine = EmbeddedEngine(
-            environment,
-            folder,
-            key=key,
-            auth=spec.auth,
-            ports=(server.http_port, server.grpc_port, server.metrics_port),
-            flags=server.flags,
-            variables=server.env,
-        )
-        deployment = Deployment(spec, models, engine, folder, key)
-        with _registry:
-            _deployments.pop(spec.name, None)
-            _deployments[spec.name] = deployment
-        if wait:
-            progress.report(f"loading {len(models)} model{'s' * (len(models) != 1)}", None)
-            try:
-                deployment._wait(timeout, progress.tick)  # noqa: SLF001  (deploy is the other half of Deployment)
-            except KeyboardInterrupt:
-                deployment.delete()
-                raise Interrupted(f"deployment {spec.name!r} was stopped; nothing of it is left.") from None
-            except BaseException:
-                deployment.delete()
-                raise
-    return deployment
-
-
-def _check_served(spec: Spec) -> None:
-    """Say plainly which fields of the spec this release does not serve yet, rather than pass them over."""
-    plain = Spec(name=spec.name, models=spec.models)
-    waiting = ("gpus", "resources", "keep", "restart", "environment", "score", "kubernetes")
-    unserved = [field for field in waiting if getattr(spec, field) != getattr(plain, field)]
-    if spec.engine not in {"auto", "embedded"}:
-        unserved.insert(0, f"engine: {spec.engine}")
-    if unserved:
-        raise SpecError(
-            f"This release of tritonnb does not serve these fields of the spec yet: {', '.join(unserved)}.",
-            hint="it has the embedded engine, without GPU and entry script; leave them out.",
-        )
-
-
-def _make_room(name: str, *, replace: bool) -> None:
-    with _registry:
-        running = _deployments.get(name)
-    if not running:
-        return
-    if running.state in {"failed", "stopped"} or replace:
-        running.delete()
-    else:
-        raise DeploymentError(
-            f"A deployment {name!r} is already {running.state}.",
-            hint="replace it with `replace=True` (`--replace`), or choose another name.",
-        )
+def _reason(model: str, problem: TritonNbError) -> str:
+    """Return a problem's message and hint for where the model is named already."""
+    return str(problem).removeprefix(f"model {model!r} could not be loaded: ")
 
 
 def deployments() -> list[Deployment]:

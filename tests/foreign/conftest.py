@@ -95,6 +95,25 @@ def summed():
     )
 
 
+def doubled():
+    """y = x above x: the first dimension of the output is dynamic and yet not the batch."""
+    return model(
+        [node("Concat", ["x", "x"], ["y"], axis=0)],
+        [value("x", TensorProto.FLOAT, ["N", 2])],
+        [value("y", TensorProto.FLOAT, ["M", 2])],
+    )
+
+
+def started():
+    """y = x + 100 * start; Triton gives ``start`` from the sequence of the request."""
+    return model(
+        [node("Mul", ["start", "hundred"], ["begun"]), node("Add", ["x", "begun"], ["y"])],
+        [value("x", TensorProto.FLOAT, ["N", 1]), value("start", TensorProto.FLOAT, ["N", 1])],
+        [value("y", TensorProto.FLOAT, ["N", 1])],
+        [numpy_helper.from_array(np.array([100], np.float32), "hundred")],
+    )
+
+
 def scaled(weight_is_input):
     """y = x * w, w stored in the model; an input that may be left out where ``weight_is_input``."""
     inputs = [value("x", TensorProto.FLOAT, [2])]
@@ -124,6 +143,10 @@ TOGETHER = """
 max_batch_size: 8
 instance_group { count: 1 kind: KIND_CPU }
 dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 20000000 }
+"""
+CONTROLS = """
+max_batch_size: 2
+sequence_batching { control_input { name: 'start' control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } } }
 """
 THREADS = """
 instance_group { count: 1 kind: KIND_CPU }
@@ -163,6 +186,8 @@ GOOD = {
     ),
     "lookup": (lookup(), None),
     "together": (lookup(), TOGETHER),
+    "doubled": (doubled(), TOGETHER),
+    "controls": (started(), CONTROLS + X_FP32 % "1" + Y_FP32 % "1"),
     "parameters": (batching, ALL_PARAMETERS),
     "threads_default": (batching, "instance_group { count: 1 kind: KIND_CPU }"),
     "threads_1": (batching, THREADS % 1),

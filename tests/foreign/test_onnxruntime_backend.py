@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -140,11 +142,25 @@ def test_a_written_input_may_be_narrower_than_the_model(dep):
         dep.infer("narrower", {"x": np.ones((2, 6), np.float32)})
 
 
+@pytest.mark.parametrize("setting", ["onnxruntime,default-max-batch-size=7", "default-max-batch-size=7"])
+def test_the_default_of_4_is_the_server_s_to_change(onnx_repository, setting):
+    model = onnx_repository / "max_batch_1" / "1" / "model.onnx"
+    with tn.deploy(model, name="seven", engine="embedded", server={"flags": {"backend-config": setting}}) as dep:
+        assert [dep.config(state.name)["max_batch_size"] for state in dep.models()] == [7]
+
+
+@pytest.fixture(scope="module")
+def reasons(dep):
+    return {model.name: model.reason for model in dep.models() if model.state != "READY"}
+
+
 @pytest.mark.parametrize(("model", "reason"), REASONS.items(), ids=REASONS)
-def test_what_cannot_be_served_says_why_by_name(dep, model, reason):
-    with pytest.raises(tn.TritonNbError) as refused:
-        dep.load(model)
-    assert reason in str(refused.value)
+def test_what_cannot_be_served_says_why_by_name(reasons, model, reason):
+    assert reason in reasons[model]
+
+
+def test_nothing_else_failed(reasons):
+    assert reasons.keys() == REASONS.keys()
 
 
 # What is answered -----------------------------------------------------------------------------------------------------
@@ -194,6 +210,19 @@ def test_a_folder_named_model_onnx_holds_external_data(dep):
     np.testing.assert_array_equal(dep.infer("external_data", {"x": np.ones(2, np.float32)})["y"], [2, 3])
 
 
+def test_sequence_controls_reach_the_model(dep):
+    def begin(start):
+        tensor = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}
+        body = {
+            "parameters": {"sequence_id": 1, "sequence_start": start, "sequence_end": not start},
+            "inputs": [tensor],
+        }
+        with urllib.request.urlopen(f"{dep.url}/v2/models/controls/infer", json.dumps(body).encode()) as answer:
+            return json.load(answer)["outputs"][0]["data"]
+
+    assert [begin(start=True), begin(start=False)] == [[101], [1]]
+
+
 def test_a_model_with_every_documented_parameter_serves(dep):
     x = np.ones((3, 2), np.float32)
     np.testing.assert_array_equal(dep.infer("parameters", {"x": x})["y"], x)
@@ -213,24 +242,24 @@ def test_text_that_is_not_utf_8_is_refused_and_the_model_goes_on(dep):
 # What dynamic batching delivers together ------------------------------------------------------------------------------
 
 
-def infer_at_once(dep, requests):
-    """Send all requests at the same time; a result or an error for each."""
-    barrier = threading.Barrier(len(requests))
+def infer_at_once(dep, model, inputs, outputs=None):
+    """Send one request for each of ``inputs`` at the same time; a result or an error for each."""
+    barrier = threading.Barrier(len(inputs))
 
-    def send(request):
+    def send(arrays, wanted):
         barrier.wait()
         try:
-            return dep.infer("together", {"ids": np.array(request)})
+            return dep.infer(model, arrays, outputs=wanted)
         except tn.TritonNbError as error:
             return error
 
-    with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(send, requests))
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        return list(pool.map(send, inputs, outputs or [None] * len(inputs)))
 
 
 def test_requests_of_one_dynamic_batch_are_answered_by_one_run(dep):
     before = dep.statistics("together")[0]
-    results = infer_at_once(dep, [[[1, 2]], [[3, 4]], [[5, 6]], [[7, 8]]])
+    results = infer_at_once(dep, "together", [{"ids": [[n, n + 1]]} for n in (1, 3, 5, 7)])
     after = dep.statistics("together")[0]
 
     # `rows` is what the model itself saw: the statistics alone would be the same for four runs.
@@ -241,28 +270,26 @@ def test_requests_of_one_dynamic_batch_are_answered_by_one_run(dep):
 
 
 def test_requests_of_several_rows_get_their_own_rows_back(dep):
-    first, second = infer_at_once(dep, [[[1], [2], [3]], [[4]]])
+    first, second = infer_at_once(dep, "together", [{"ids": [[1], [2], [3]]}, {"ids": [[4]]}])
     assert (first["y"].tolist(), second["y"].tolist()) == ([[10], [20], [30]], [[40]])
     assert second["rows"].tolist() == [[4]]
 
 
 def test_a_failing_request_does_not_fail_the_others_of_its_batch(dep):
-    results = infer_at_once(dep, [[[1]], [[99]], [[3]], [[4]]])
+    results = infer_at_once(dep, "together", [{"ids": [[n]]} for n in (1, 99, 3, 4)])
     assert "out of data bounds, idx=99" in str(results[1])
     assert [results[index]["y"].tolist() for index in (0, 2, 3)] == [[[10]], [[30]], [[40]]]
 
 
 def test_each_request_of_a_batch_gets_the_outputs_it_asked_for(dep):
-    barrier = threading.Barrier(4)
-
-    def send(outputs):
-        barrier.wait()
-        return list(dep.infer("together", {"ids": [[2]]}, outputs=outputs))
-
     wanted = [["y"], ["rows"], ["y", "rows"], ["y"]]
-    with ThreadPoolExecutor(4) as pool:
-        got = list(pool.map(send, wanted))
-    assert [sorted(names) for names in got] == [sorted(names) for names in wanted]
+    results = infer_at_once(dep, "together", [{"ids": [[2]]}] * 4, wanted)
+    assert [sorted(result) for result in results] == [sorted(names) for names in wanted]
+
+
+def test_a_model_whose_outputs_are_not_row_by_row_answers_each_request_for_itself(dep):
+    results = infer_at_once(dep, "doubled", [{"x": np.full((1, 2), n, np.float32)} for n in range(4)])
+    assert [result["y"].tolist() for result in results] == [[[n, n], [n, n]] for n in range(4)]
 
 
 # What it costs --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tritonnb.endpoint import Endpoint
-from tritonnb.errors import EngineError, PortInUseError
+from tritonnb.errors import EngineError, PortInUseError, nearest
 from tritonnb.repository import link_or_copy
 from tritonnb.supervise import Job, SupervisedProcess
 
@@ -43,7 +44,7 @@ class EmbeddedEngine:
     ports
         HTTP, gRPC and metrics port; None for a free one.
     flags
-        Further tritonserver options, without the leading dashes.
+        Further tritonserver options, without the leading dashes; a tuple for one that is given several times.
     variables
         Further environment variables of the server.
     """
@@ -58,7 +59,7 @@ class EmbeddedEngine:
         key: str,
         auth: bool = False,
         ports: tuple[int | None, int | None, int | None] = (None, None, None),
-        flags: Mapping[str, str] | None = None,
+        flags: Mapping[str, object] | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self._environment = environment
@@ -97,6 +98,7 @@ class EmbeddedEngine:
             environment={
                 **self._environment.variables(),
                 "CUDA_VISIBLE_DEVICES": "",  # the engine's onnxruntime is the CPU build
+                "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 would send usage data to its maker
                 **self._variables,
             },
             log=str(self._log),
@@ -123,9 +125,12 @@ class EmbeddedEngine:
             "http-restricted-api": f"{guarded}:Authorization=Bearer {self._key}",
             "grpc-restricted-protocol": f"{guarded}:authorization=Bearer {self._key}",
             "backend-config": f"python,shm-region-prefix-name={prefix}",
-            **self._flags,
         }
-        return [f"--{name}={value}" for name, value in options.items()]
+        given = {name: value if isinstance(value, tuple) else (value,) for name, value in self._flags.items()}
+        merged = {name: (value,) for name, value in options.items()} | given
+        # Triton takes this one several times; of any other the user's own value replaces ours.
+        merged["backend-config"] = (options["backend-config"], *given.get("backend-config", ()))
+        return [f"--{name}={value}" for name, values in merged.items() for value in values]
 
     def _assemble_backends(self) -> None:
         # Real files: Triton refuses a backend library that is a link out of the backend directory.
@@ -141,14 +146,18 @@ class EmbeddedEngine:
         if code is None:
             return None
         logs = self.logs()
-        taken = re.search(r"failed to start (\w+).*?(?:Socket '([^']+)'|already in use)", logs)
-        if taken and "already in use" in logs:
+        taken = re.search(r"failed to start (\w+).*?Socket '([^']+)' already in use", logs)
+        if taken:
             return PortInUseError(
-                f"The port of Triton's {taken[1]} service is taken: {taken[2] or 'address already in use'}.",
+                f"The port of Triton's {taken[1]} service is taken: {taken[2]}.",
                 hint="choose another port, or leave it out for a free one.",
             )
+        unknown = re.search(r"unrecognized option '--([^'=]+)", logs)
+        if unknown:  # the server then prints all that it knows
+            known = re.findall(r"^  --([\w-]+) ", logs, re.MULTILINE)
+            return EngineError(f"tritonserver has no flag {unknown[1]!r}.", hint=nearest(unknown[1], known))
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return EngineError(f"tritonserver {how}.", logs=last_lines(logs), hint="`get_logs()` shows the whole log.")
+        return EngineError(f"tritonserver {how}.", logs=last_lines(logs))
 
     def watch(self, model: str) -> None:
         """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
@@ -194,6 +203,7 @@ class EmbeddedEngine:
         """Stop the server; its processes, shared memory and folder are gone afterwards."""
         if self._process:
             self._process.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)  # a start that did not come to a process leaves it
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -70,9 +70,10 @@ class TritonPythonModel:
         if inputs_written and written.get("output"):
             return config
 
-        # Only the names, types and shapes are wanted here: no optimisation of the graph, no threads.
+        # Only names, types and shapes are wanted here: no optimisation, no threads. Half the time of a full session.
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
         options.intra_op_num_threads = 1
         session = open_session(model_path(written), options, ["CPUExecutionProvider"])
         inputs, outputs = signature(session.get_inputs(), "input"), signature(session.get_outputs(), "output")
@@ -421,7 +422,6 @@ def check_tensor(side, tensor, infos, max_batch_size):
         )
 
     dims = tensor["reshape"]["shape"] if tensor.get("reshape") else tensor["dims"]
-    dims = [int(dim) for dim in dims]  # int64 is a string in protobuf's JSON
     if max_batch_size and (not info.shape or info.shape[0] != -1):
         raise pb_utils.TritonModelException(
             f"max_batch_size is {max_batch_size}, but {side} '{name}' {describe_first_dimension(info)}. "

@@ -22,7 +22,7 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory)
 
 
-def main(folder):
+def main(folder: Path) -> None:
     """Run the job of ``folder`` until its server is told to stop or its owner is gone; then clean up."""
     job = json.loads((folder / "job.json").read_text())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -38,7 +38,7 @@ def main(folder):
     clean_up(folder)
 
 
-def run(job, folder, stop):
+def run(job: dict, folder: Path, stop: list[int]) -> None:
     """Start the server and return when one of the descriptors ``stop`` becomes readable."""
     with Path(job["log"]).open("ab") as log:
         server = subprocess.Popen(
@@ -63,7 +63,7 @@ def run(job, folder, stop):
     select.select([ended], [], [], job["grace_s"])
 
 
-def clean_up(folder):
+def clean_up(folder: Path) -> None:
     """End what is left of the server's process group, free its shared memory and remove its folder."""
     with contextlib.suppress(FileNotFoundError):
         process = json.loads((folder / "process.json").read_text())
@@ -74,7 +74,7 @@ def clean_up(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def end_group(leader):
+def end_group(leader: int) -> None:
     """Kill a process group and wait, for at most a second, until it is gone."""
     deadline = time.monotonic() + 1
     with contextlib.suppress(ProcessLookupError):
@@ -86,14 +86,14 @@ def end_group(leader):
             time.sleep(0.005)
 
 
-def free_shared_memory(prefix):
+def free_shared_memory(prefix: str) -> None:
     """Unlink the shared-memory regions whose names begin with ``prefix``."""
     for region in SHARED_MEMORY.iterdir():
         if region.name.startswith(prefix):
             region.unlink(missing_ok=True)
 
 
-def tell(folder, **facts):
+def tell(folder: Path, **facts: object) -> None:
     """Write ``process.json`` at one stroke, so that a reader never sees half of it."""
     draft = folder / "process.json.new"
     draft.write_text(json.dumps(facts))

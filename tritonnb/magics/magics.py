@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
+    from IPython.core.interactiveshell import InteractiveShell
+
     from tritonnb.client import Health, InferResult, ModelMetadata
     from tritonnb.handle import Deployment
 
@@ -42,7 +44,7 @@ def _magic(method: Callable[..., Any]) -> Callable[..., Any]:
         except HelpShown:
             return None
         try:
-            return method(self, options, cell if cell is not None else namespace)
+            return method(self, options, namespace, *([] if cell is None else [cell]))
         except Interrupted:
             raise
         except KeyboardInterrupt:
@@ -56,32 +58,32 @@ def _magic(method: Callable[..., Any]) -> Callable[..., Any]:
 class TritonMagics(Magics):
     """Triton in a notebook. ``%config TritonMagics`` shows the settings."""
 
+    shell: InteractiveShell  # set by IPython; the base class allows for None
+
     startup_timeout = Float(300.0, help="Seconds that %triton_deploy waits for a deployment to be ready.").tag(
         config=True
     )
 
     @line_cell_magic
     @_magic
-    def triton_deploy(self, options: argparse.Namespace, cell: str | Mapping[str, Any]) -> Deployment:
-        from tritonnb.handle import deploy  # noqa: PLC0415  (all below: nothing heavy before it is used)
+    def triton_deploy(self, options: argparse.Namespace, _: object, cell: str | None = None) -> Deployment:
+        from tritonnb.deploying import deploy  # noqa: PLC0415  (all below: nothing heavy before it is used)
         from tritonnb.spec import Spec  # noqa: PLC0415
 
+        # On a cell the word on the line is the deployment's name, and what is served stands in the cell.
+        source = options.source if cell is None else Spec.from_yaml(cell)
         chosen = {
+            "name": options.name or (options.source if cell is not None else None),
             "engine": options.engine,
             "auth": options.auth,
             "server": {"http_port": options.port} if options.port else None,
         }
-        given = {name: value for name, value in chosen.items() if value is not None}
-        if isinstance(cell, str):
-            spec = Spec.from_yaml(cell)
-            name = options.name or options.source
-            source: object = spec.replace(**given, **({"name": name} if name else {}))
-            given = {}
-        else:
-            source = options.source
-            if options.name:
-                given["name"] = options.name
-        deployment = deploy(source, replace=options.replace, timeout=options.timeout or self.startup_timeout, **given)
+        deployment = deploy(
+            source,
+            replace=options.replace,
+            timeout=options.timeout or self.startup_timeout,
+            **{name: value for name, value in chosen.items() if value is not None},
+        )
         if options.out:
             self.shell.user_ns[options.out] = deployment
         return deployment

@@ -12,6 +12,7 @@ from tritonnb.errors import UsageError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_EXPRESSION = re.compile(r"\$\{([^}]+)\}")
 _VARIABLE = re.compile(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<expression>[^}]+)\})")
 
 
@@ -69,7 +70,7 @@ class MagicParser(argparse.ArgumentParser):
             The line does not follow the options.
         """
         try:
-            words = shlex.split(line, comments=True)
+            words = _split(line)
         except ValueError as error:
             raise UsageError(f"{self.prog}: {error} in: {line}", hint="close the quote.") from None
         options, unknown = self.parse_known_args(words)
@@ -107,6 +108,14 @@ class Reference(str):
             )
         variable = _VARIABLE.fullmatch(value)
         return name, (_value(variable, namespace) if variable else value)
+
+
+def _split(line: str) -> list[str]:
+    """Split a line as a shell does, but for ``${expression}``, which stays whole with its quotes and spaces."""
+    whole = _EXPRESSION.findall(line)
+    numbers = iter(range(len(whole)))
+    words = shlex.split(_EXPRESSION.sub(lambda _: f"${{{next(numbers)}}}", line), comments=True)
+    return [_EXPRESSION.sub(lambda number: f"${{{whole[int(number[1])]}}}", word) for word in words]
 
 
 def _expanded(value: Any, namespace: Mapping[str, Any]) -> Any:

@@ -54,10 +54,10 @@ class Progress:
             self._draw_line(int(now - self._began))
 
     def _draw_bar(self, seconds: int) -> None:
-        from IPython.display import HTML, display  # noqa: PLC0415  (only in a notebook)
+        from IPython.display import display  # noqa: PLC0415  (only in a notebook)
 
         value = "" if self._fraction is None else f' value="{self._fraction:.3f}"'
-        bar = HTML(f"<progress{value}></progress> {html.escape(f'{self._title}: {self._text} ({seconds} s)')}")
+        bar = _html(f"<progress{value}></progress> {html.escape(f'{self._title}: {self._text} ({seconds} s)')}")
         if self._display is None:
             self._display = display(bar, display_id=True)  # type: ignore[no-untyped-call]
         else:
@@ -80,9 +80,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._display is not None:
-            from IPython.display import HTML  # noqa: PLC0415  (only in a notebook)
-
-            self._display.update(HTML(""))
+            self._display.update(_html(""))
         elif self._drawn_text and sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -93,5 +91,11 @@ def _in_notebook() -> bool:
         return False
     from IPython.core.getipython import get_ipython  # noqa: PLC0415  (only where IPython is in use already)
 
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     return shell is not None and hasattr(shell, "kernel")
+
+
+def _html(text: str) -> Any:
+    from IPython.display import HTML  # noqa: PLC0415  (only in a notebook)
+
+    return HTML(text)  # type: ignore[no-untyped-call]
