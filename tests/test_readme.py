@@ -1,15 +1,17 @@
-"""The README's table of the spec says what the spec and the magics have."""
+"""What the README says of the spec is true, and what it shows works."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from tritonnb.errors import SpecError
-from tritonnb.handle import _check_served
+import tritonnb as tn
+from tritonnb.errors import EngineError, SpecError
 from tritonnb.magics.options import PARSERS
 from tritonnb.spec import _AZURE_WORDS, Score, Spec
 
@@ -83,19 +85,41 @@ def test_no_other_word_of_azure_ml_is_said_to_be_accepted():
 
 
 @pytest.mark.parametrize("field", SAID_LATER)
-def test_a_field_that_is_said_to_come_later_is_refused_until_then(field):
+def test_a_field_that_is_said_to_come_later_is_refused_until_then(field, square):
     section, _, key = field.partition(".")
     value = {key: LATER[section][key]} if key else LATER[section]
     if section == "score":
         value = {"entry_script": "score.py", **value}
-    with pytest.raises(SpecError, match=section):
-        _check_served(Spec.from_options(name="demo", **{section: value}))
+    with pytest.raises(SpecError, match=rf"does not serve .*{section}"):
+        tn.deploy(square, name="demo", **{section: value})
 
 
-def test_a_field_that_is_said_to_be_served_is_not_refused():
+def test_a_field_that_is_said_to_be_served_is_not_refused(square, monkeypatch):
     served = set(ROWS) - set(SAID_LATER)
     assert served == {"name", "models", "repository", "engine", "auth"} | {
         f"server.{key}" for key in ("http_port", "grpc_port", "metrics_port", "flags", "env")
     }
     server = {"http_port": 1, "grpc_port": 2, "metrics_port": 3, "flags": {"log-verbose": 1}, "env": {"LEVEL": "1"}}
-    _check_served(Spec.from_options(name="demo", models=".", engine="embedded", auth=True, server=server))
+    monkeypatch.setenv("TRITONNB_PYTHON", "/no/python")  # the next thing that is looked at
+    with pytest.raises(EngineError):
+        tn.deploy(square, name="demo", engine="embedded", auth=True, server=server)
+
+
+def test_the_cell_it_shows_is_a_spec(tmp_path):
+    _, cell = re.search(r"```\n%%triton_deploy (\w+)\n(.*?)```", README, re.DOTALL).groups()
+    spec = Spec.from_yaml(cell, base=tmp_path)
+    assert spec.auth
+    assert spec.models["classifier"].config["max_batch_size"] == 8
+
+
+@pytest.mark.requires("engine")
+def test_the_python_it_shows_infers(tmp_path):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Egyptian cat" in done.stdout
+
+
+def test_the_magics_it_names_exist():
+    named = set(re.findall(r"%(triton_[a-z]+)", README))
+    assert named == set(PARSERS)
