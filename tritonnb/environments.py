@@ -34,6 +34,13 @@ PYTHONS = ((3, 11), (3, 12))  # for which the wheel has a stub and numpy 1.26 ha
 GLIBC = (2, 35)  # what the tritonserver of the wheel is linked against
 ROOM_MB = 900  # 390 MB when built; pip unpacks beside it
 
+# Read by every Python of the environment, so by the server's stubs, which heed no PYTHON* variable: a crash then names
+# the model's line that led to it, and what a model prints is in the server's log at once.
+_STARTUP = """\
+import faulthandler, sys; sys.stderr and faulthandler.enable()
+import sys; sys.stdout and sys.stdout.reconfigure(line_buffering=True)
+"""
+
 # Run by a candidate: says which libpython it owns, by asking the library itself for its version. A library and an
 # interpreter of different patch releases do not go together, though both are called 3.11.
 _PROBE = """
@@ -148,7 +155,7 @@ def engine_environment(report: Report | None = None) -> EngineEnvironment:
     report = report or (lambda _text, _fraction: None)
     interpreter = find_interpreter()
     requirements = files("tritonnb").joinpath("engine-requirements.txt").read_text()
-    recipe = json.dumps([str(interpreter.path), interpreter.version, requirements])
+    recipe = json.dumps([str(interpreter.path), interpreter.version, requirements, _STARTUP])
     key = f"py{interpreter.minor}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     engines = home_folder("engines")
     environment = EngineEnvironment(engines / key, interpreter)
@@ -255,6 +262,8 @@ def _build(environment: EngineEnvironment, requirements: str, report: Report) ->
              "--no-input", "--progress-bar=off", "--no-warn-script-location", "--requirement", pinned],
             _PipProgress(count, report),
         )  # fmt: skip
+        packages = environment.site_packages.relative_to(environment.folder)
+        (draft / "env" / packages / "tritonnb.pth").write_text(_STARTUP)
         (draft / "env").rename(environment.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
