@@ -49,9 +49,10 @@ def start(folder: Path, prefix: str, code: str = SERVER) -> SupervisedProcess:
         environment=dict(os.environ),
         log=str(folder / "server.log"),
         shared_memory_prefix=prefix,
+        owner=os.getpid(),
         grace_s=0.3,
     )
-    return SupervisedProcess(job, folder)
+    return SupervisedProcess.start(job, folder)
 
 
 def eventually(condition, within: float = 10.0) -> bool:
@@ -175,4 +176,6 @@ def test_only_the_user_may_read_the_job_because_it_holds_the_key(folder, prefix)
 
 def test_a_program_that_is_not_there_is_an_error_that_says_so(folder):
     with pytest.raises(EngineError, match="No such file or directory: '/nowhere/tritonserver'"):
-        SupervisedProcess(Job(["/nowhere/tritonserver"], {}, str(folder / "log"), "tritonnb_test-none_"), folder)
+        SupervisedProcess.start(
+            Job(["/nowhere/tritonserver"], {}, str(folder / "log"), "tritonnb_test-none_", os.getpid()), folder
+        )

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from tritonnb.client import Health, InferResult, ModelMetadata, ModelState
     from tritonnb.deploying import deploy
     from tritonnb.errors import TritonNbError
-    from tritonnb.handle import Deployment, deployment, deployments
+    from tritonnb.handle import Connection, Deployment, connect, deployment, deployments
     from tritonnb.spec import Spec
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Connection",
     "Deployment",
     "Health",
     "InferResult",
@@ -29,6 +30,7 @@ __all__ = [
     "ModelState",
     "Spec",
     "TritonNbError",
+    "connect",
     "deploy",
     "deployment",
     "deployments",
@@ -37,6 +39,8 @@ __all__ = [
 
 # Where each public name lives. They are imported at first use, so that `%load_ext tritonnb` costs next to nothing.
 _HOMES = {
+    "Connection": "handle",
+    "connect": "handle",
     "Deployment": "handle",
     "Health": "client",
     "InferResult": "client",

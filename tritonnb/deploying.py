@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import secrets
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from tritonnb.engines import EmbeddedEngine
-from tritonnb.environments import engine_environment
+from tritonnb import records
 from tritonnb.errors import DeploymentError, Interrupted, SpecError
-from tritonnb.handle import Deployment, deployments
-from tritonnb.home import home_folder
+from tritonnb.handle import Connection, Deployment, deployments
+from tritonnb.handle.run import Run
 from tritonnb.render.progress import Progress
 from tritonnb.repository import Model, in_memory, models_of
 from tritonnb.spec import Spec
 
+if TYPE_CHECKING:
+    from tritonnb.handle import Served
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a deploy.
+
+    Parameters
+    ----------
+    deployment
+        The handle.
+    reused
+        Whether it ran already, with the same spec.
+    """
+
+    deployment: Deployment
+    reused: bool
+
 
 def deploy(
-    source: object = None,
-    *,
-    replace: bool = False,
-    wait: bool = True,
-    timeout: float | None = 300,
-    **options: Any,
+    source: object = None, *, replace: bool = False, wait: bool = True, timeout: float | None = 300, **options: Any
 ) -> Deployment:
     """Serve models with a real tritonserver and return the handle on it.
+
+    A deployment of this name and with the same spec that runs already is reused: its sources are staged again and
+    changed models loaded.
 
     Parameters
     ----------
@@ -32,13 +50,13 @@ def deploy(
         What to serve: a path (an ``.onnx`` file, a model's directory, a model repository, the article's ``models``
         folder), a spec's ``.yaml`` file, a `Spec`, or an ``onnx.ModelProto`` or its bytes.
     replace
-        Delete the deployment of this name that runs already; without it, that is an error.
+        Where a deployment of this name runs with another spec, replace it; without, that is an error.
     wait
         Return when it is ready; else at once, for `Deployment.wait_for_deployment` later.
     timeout
         How long to wait, in seconds.
     **options
-        The spec's fields by name: ``name``, ``engine``, ``auth``, ``server={"http_port": 8000}`` and so on.
+        The spec's fields by name: ``name``, ``engine``, ``auth``, ``keep``, ``server={"http_port": 8000}`` and so on.
 
     Raises
     ------
@@ -47,64 +65,66 @@ def deploy(
     EngineError
         The engine cannot be had or its server did not start.
     DeploymentError
-        No model could be loaded, or the time ran out.
+        No model could be loaded, the time ran out, or the name is taken.
     Interrupted
         Ctrl-C; what was begun is stopped.
     """
-    spec, models = _what(source, options)
+    return launch(source, replace=replace, wait=wait, timeout=timeout, **options).deployment
+
+
+def launch(
+    source: object = None, *, replace: bool = False, wait: bool = True, timeout: float | None = 300, **options: Any
+) -> Outcome:
+    """Do what `deploy` does and tell what came of it."""
+    spec, memory = _what(source, options)
     _check_served(spec)
-    _make_room(spec.name, replace=replace)
+    if not memory and not models_of(spec):
+        raise SpecError("The spec names no models.", hint="give `models: PATH`, or a path to `%triton_deploy`.")
+    records.sweep()
     with Progress(f"Deploying {spec.name!r}") as progress:
+        run = Run(spec, records.new_folder(spec.name), secrets.token_urlsafe(32), memory)
+        deployment = None
         try:
-            environment = engine_environment(progress.report)
-        except KeyboardInterrupt:
-            raise Interrupted("the engine was not built; nothing is left of it.") from None
-        folder = home_folder("deployments") / f"{spec.name}-{secrets.token_hex(4)}"
-        key = secrets.token_urlsafe(32)
-        server = spec.server
-        engine = EmbeddedEngine(
-            environment,
-            folder,
-            key=key,
-            auth=spec.auth,
-            ports=(server.http_port, server.grpc_port, server.metrics_port),
-            flags=server.flags,
-            variables=server.env,
-        )
-        deployment = Deployment(spec, models, engine, folder, key)
-        if wait:
-            progress.report(f"loading {len(models)} model{'s' * (len(models) != 1)}", None)
-            try:
-                deployment.settle(timeout, progress.tick)
-            except KeyboardInterrupt:
+            run.engine.prepare(progress.report)
+            progress.report("waiting for another notebook that deploys this name", None)
+            with records.name_lock(spec.name, progress.tick):
+                if running := _running(run, replace=replace):
+                    run.stop()
+                    return Outcome(running, reused=True)
+                run.launch()
+            deployment = Deployment(run)
+            progress.report("loading the models", None)
+            if wait:
+                run.settle(timeout, progress.tick)
+        except BaseException as error:
+            if deployment:
                 deployment.delete()
+            else:
+                run.stop()
+            if isinstance(error, KeyboardInterrupt):
                 raise Interrupted(f"deployment {spec.name!r} was stopped; nothing of it is left.") from None
-            except BaseException:
-                deployment.delete()
-                raise
-    return deployment
+            raise
+    return Outcome(deployment, reused=False)
 
 
 def _what(source: object, options: dict[str, Any]) -> tuple[Spec, tuple[Model, ...]]:
-    """Return the spec that is meant, and the models found at its sources."""
-    if source is None or isinstance(source, Spec):
-        spec = source.replace(**options) if source else Spec.from_options(**options)
-    elif isinstance(source, str | os.PathLike):
-        written = os.fspath(source).endswith((".yaml", ".yml"))
-        spec = Spec.from_file(source).replace(**options) if written else Spec.from_options(models=source, **options)
-    else:
-        spec = Spec.from_options(**{"name": "model", **options})
-        return spec, (in_memory(source, spec.name),)
-    models = models_of(spec)
-    if not models:
-        raise SpecError("The spec names no models.", hint="give `models: PATH`, or a path to `%triton_deploy`.")
-    return spec, models
+    """Return the spec that is meant, and the model where it is one in memory."""
+    if source is None:
+        return Spec.from_options(**options), ()
+    if isinstance(source, Spec):
+        return source.replace(**options), ()
+    if isinstance(source, str | os.PathLike):
+        if os.fspath(source).endswith((".yaml", ".yml")):
+            return Spec.from_file(source).replace(**options), ()
+        return Spec.from_options(models=source, **options), ()
+    spec = Spec.from_options(**{"name": "model", **options})
+    return spec, (in_memory(source, spec.name),)
 
 
 def _check_served(spec: Spec) -> None:
     """Say plainly which fields of the spec this release does not serve yet, rather than pass them over."""
     plain = Spec(name=spec.name, models=spec.models)
-    waiting = ("gpus", "resources", "keep", "restart", "environment", "score", "kubernetes")
+    waiting = ("gpus", "resources", "environment", "score", "kubernetes")
     unserved = [field for field in waiting if getattr(spec, field) != getattr(plain, field)]
     of_server = ("image", "shm_size", "shared_memory")
     unserved += [f"server.{key}" for key in of_server if getattr(spec.server, key) != getattr(plain.server, key)]
@@ -117,14 +137,59 @@ def _check_served(spec: Spec) -> None:
         )
 
 
-def _make_room(name: str, *, replace: bool) -> None:
-    running = next((d for d in deployments() if d.name == name), None)
-    if not running:
-        return
-    if running.state in {"failed", "stopped"} or replace:
-        running.delete()
-    else:
+def _running(run: Run, *, replace: bool) -> Deployment | None:
+    """Return the deployment of this name to use instead of a new one; one that is in the way is deleted or an error."""
+    name = run.spec.name
+    handle = next((d for d in deployments() if d.name == name), None)
+    if isinstance(handle, Connection):
+        raise DeploymentError(f"{name!r} is a connection of this kernel.", hint="choose another name, or delete it.")
+    record = records.record_of(name)
+    if record and not record.of_this_process and not record.keep:
         raise DeploymentError(
-            f"A deployment {name!r} is already {running.state}.",
+            f"A deployment {name!r} runs in another notebook (process {record.owner}).",
+            hint=f"choose another name, `tritonnb stop {name}`, or deploy it there with `keep` to share it.",
+        )
+    if isinstance(handle, Deployment) and handle.state in {"failed", "stopped"}:
+        handle.delete()
+        return None
+    if record is None:
+        return None
+    deployment = handle if isinstance(handle, Deployment) else Deployment.attach(record)
+    same = deployment.spec == run.spec and not run.memory
+    if same and _answers(deployment):
+        deployment.reload()
+        return deployment
+    if not (same or replace):
+        raise DeploymentError(
+            f"A deployment {name!r} runs already with another spec:\n{_difference(deployment.spec, run.spec)}",
             hint="replace it with `replace=True` (`--replace`), or choose another name.",
         )
+    deployment.delete()
+    return None
+
+
+def _answers(deployment: Deployment) -> bool:
+    deployment.settle(None, lambda: None)
+    return deployment.health().live
+
+
+def _difference(running: Spec, asked: Spec) -> str:
+    lines = difflib.unified_diff(
+        running.to_yaml().splitlines(), asked.to_yaml().splitlines(), "running", "asked for", lineterm="", n=1
+    )
+    return "\n".join(f"  {line}" for line in lines) or "  (another model in memory)"
+
+
+def find(name: str) -> Served:
+    """Return the deployment of this name: this kernel's, or one that is kept.
+
+    Raises
+    ------
+    DeploymentError
+        There is none.
+    """
+    from tritonnb.handle import deployment  # noqa: PLC0415
+
+    if any(d.name == name for d in deployments()) or not (record := records.record_of(name)):
+        return deployment(name)
+    return Deployment.attach(record)

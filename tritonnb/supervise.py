@@ -16,10 +16,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tritonnb.errors import EngineError
-from tritonnb.foreign import supervisor
+from tritonnb.foreign.supervisor import __file__ as SUPERVISOR  # noqa: N812  (a constant, whatever Python calls it)
+from tritonnb.foreign.supervisor import clean_up, started
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+STOP_WITHIN_S = 10.0
+
+__all__ = ["Job", "SupervisedProcess", "clean_up", "is_running", "started"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,10 @@ class Job:
         The file that takes the server's output.
     shared_memory_prefix
         How the names of the server's regions in ``/dev/shm`` begin; they are unlinked when it has ended.
+    owner
+        The process that the server must not outlive; None where it may.
+    restart
+        Start the server again when it fails, later each time, five times at most.
     grace_s
         How long the server may take to end by itself after SIGTERM, in seconds, before it is killed.
     """
@@ -44,73 +54,135 @@ class Job:
     environment: dict[str, str]
     log: str
     shared_memory_prefix: str
+    owner: int | None
+    restart: bool = False
     grace_s: float = 1.0
 
 
+def is_running(pid: int, started_at: int) -> bool:
+    """Tell whether the process that had this number when it was started at this time still runs."""
+    return started(pid) == started_at != 0
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What ``process.json`` holds."""
+
+    pid: int
+    started: int
+    exit_code: int | None
+    restarts: int
+    supervisor: int
+    supervisor_started: int
+
+    @classmethod
+    def read(cls, folder: Path) -> _Told | None:
+        try:
+            return cls(**json.loads((folder / "process.json").read_text()))
+        except (FileNotFoundError, TypeError):  # not yet there, or of another release
+            return None
+
+
 class SupervisedProcess:
-    """A server under its supervisor.
+    """A server under its supervisor. Made by `start` or `attach`.
 
     Parameters
     ----------
-    job
-        What to run.
     folder
         A folder of this process alone. **It is removed with everything in it** when the process is stopped or its
-        kernel dies.
+        owner dies.
+    told
+        What the supervisor told last.
+    supervisor
+        The supervisor, where this process started it.
     """
 
-    def __init__(self, job: Job, folder: Path) -> None:
+    def __init__(self, folder: Path, told: _Told, supervisor: subprocess.Popen[bytes] | None = None) -> None:
         self._folder = folder
+        self._first = told
+        self._supervisor = supervisor
+
+    @classmethod
+    def start(cls, job: Job, folder: Path) -> SupervisedProcess:
+        """Start a supervisor, and through it the server.
+
+        Raises
+        ------
+        EngineError
+            The server's program could not be started.
+        """
         (folder / "process.json").unlink(missing_ok=True)
         # Only this user may read it: the command holds the deployment's key.
         with os.fdopen(os.open(folder / "job.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump({**asdict(job), "owner": os.getpid()}, file)
+            json.dump(asdict(job), file)
         with (folder / "supervisor.log").open("wb") as log:
-            self._supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", supervisor.__file__, str(folder)],
+            supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", SUPERVISOR, str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self.pid = self._wait_for_pid()
-
-    def _wait_for_pid(self) -> int:
-        while (told := self._told()) is None:
-            if self._supervisor.poll() is not None:
-                said = (self._folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
+        while (told := _Told.read(folder)) is None:
+            if supervisor.poll() is not None:
+                said = (folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
                 raise EngineError(
                     f"The server could not be started: {said[-1] if said else 'its supervisor ended'}.",
                     hint="`tritonnb engine install` builds the engine anew.",
                 )
             time.sleep(0.002)
-        return int(told["pid"] or 0)
+        return cls(folder, told, supervisor)
 
-    def _told(self) -> dict[str, int | None] | None:
-        try:
-            told: dict[str, int | None] = json.loads((self._folder / "process.json").read_text())
-        except FileNotFoundError:
+    @classmethod
+    def attach(cls, folder: Path) -> SupervisedProcess | None:
+        """Return the process of this folder, whoever started it, or None where its supervisor no longer runs."""
+        told = _Told.read(folder)
+        if told is None or not is_running(told.supervisor, told.supervisor_started):
             return None
-        return told
+        return cls(folder, told)
+
+    @property
+    def pid(self) -> int:
+        """The server's process number; 0 after its end."""
+        told = _Told.read(self._folder)
+        return told.pid if told else 0
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started again after a failure."""
+        told = _Told.read(self._folder)
+        return told.restarts if told else 0
 
     def exit_code(self) -> int | None:
-        """Return how the server ended (negative: the signal that ended it), or None while it runs."""
-        told = self._told()
-        if told is None or self._supervisor.poll() is not None:  # the supervisor is gone, and its server with it
+        """Return how the server ended for good (negative: the signal that ended it), or None while it runs."""
+        told = _Told.read(self._folder)
+        if told is None or not self._is_supervised():  # its supervisor is gone, and it with it
             return -signal.SIGKILL
-        return told["exit_code"]
+        return told.exit_code
+
+    def will_load(self, models: Iterable[str]) -> None:
+        """Say which models a restarted server is to load."""
+        draft = self._folder / "loaded.json.new"
+        draft.write_text(json.dumps(sorted(models)))
+        draft.replace(self._folder / "loaded.json")
 
     def stop(self) -> None:
         """End the server (SIGTERM, a grace, SIGKILL), free its shared memory and remove its folder.
 
         May be called again. Takes at most the job's grace and two seconds.
         """
-        if self._supervisor.poll() is None:
-            self._supervisor.terminate()
-            try:
-                self._supervisor.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._supervisor.kill()
-                self._supervisor.wait()
-        if self._folder.exists():  # someone killed the supervisor: its work is done here
-            supervisor.clean_up(self._folder)
+        if self._is_supervised():
+            os.kill(self._first.supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN_S
+        while self._is_supervised():
+            if time.monotonic() > deadline:
+                os.kill(self._first.supervisor, signal.SIGKILL)
+                deadline += STOP_WITHIN_S
+            time.sleep(0.005)
+        if self._folder.exists():  # somebody killed the supervisor: its work is done here
+            clean_up(self._folder)
+
+    def _is_supervised(self) -> bool:
+        if self._supervisor:
+            self._supervisor.poll()  # takes its exit status; says nothing of use in a child that the kernel forked
+        return is_running(self._first.supervisor, self._first.supervisor_started)

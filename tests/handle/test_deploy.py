@@ -134,7 +134,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_own_words_and_not_waited_fo
 
 def test_a_server_that_is_killed_while_it_serves_is_failed_and_says_so(repository):
     with tn.deploy(repository, name="killed") as dep:
-        os.kill(dep._engine._process.pid, signal.SIGKILL)
+        os.kill(dep._run.engine._process.pid, signal.SIGKILL)
         with pytest.raises(TritonNbError, match="killed by signal 9"):
             dep.infer("square", {"x": X})
         assert dep.state == "failed"
@@ -145,7 +145,7 @@ def test_a_server_that_is_killed_while_it_serves_is_failed_and_says_so(repositor
 
 def test_a_model_that_lost_a_process_is_degraded_though_triton_calls_it_ready(repository):
     with tn.deploy(repository, name="lost") as dep:
-        os.kill(next(iter(dep._engine._stubs["square"])).pid, signal.SIGKILL)
+        os.kill(next(iter(dep._run.engine._stubs["square"])).pid, signal.SIGKILL)
         deadline = time.monotonic() + 5
         while dep.state == "ready" and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -225,12 +225,22 @@ def test_ctrl_c_while_deploying_stops_what_was_begun(repository, add_model):
     assert not left_behind("interrupted")
 
 
-def test_a_name_that_runs_is_not_replaced_unless_asked(repository):
+def test_the_same_name_and_spec_are_reused_and_what_changed_in_the_files_is_taken_over(repository, add_model, square):
     with tn.deploy(repository, name="twice") as first:
-        with pytest.raises(DeploymentError, match="already ready") as caught:
-            tn.deploy(repository, name="twice")
+        url = first.url
+        add_model("second", "model.onnx", square)
+        assert tn.deploy(repository, name="twice") is first
+        assert first.url == url
+        assert {model.name for model in first.models()} == {"square", "second"}
+
+
+def test_a_name_that_runs_with_another_spec_is_shown_as_a_diff_and_replaced_only_when_asked(repository):
+    with tn.deploy(repository, name="twice") as first:
+        with pytest.raises(DeploymentError, match=r"(?s)runs already with another spec:.*\n  \+auth: true") as caught:
+            tn.deploy(repository, name="twice", auth=True)
         assert "--replace" in caught.value.hint
-        with tn.deploy(repository, name="twice", replace=True) as second:
+        assert first.state == "ready"
+        with tn.deploy(repository, name="twice", auth=True, replace=True) as second:
             assert first.state == "stopped"
             assert tn.deployment() is second
             assert tn.deployment("twice") is second

@@ -144,16 +144,20 @@ class Health:
         What ``/v2/health/live`` and ``/v2/health/ready`` answer.
     models
         The state of each version of each model.
+    restarts
+        How often the server was started again after a failure.
     """
 
     state: str
     live: bool
     ready: bool
     models: tuple[ModelState, ...] = ()
+    restarts: int = 0
 
     def _title(self) -> str:
         live, ready = "live" if self.live else "not live", "ready" if self.ready else "not ready"
-        return f"Health: {self.state} (server {live}, {ready})"
+        again = f", started again {self.restarts}x" if self.restarts else ""
+        return f"Health: {self.state} (server {live}, {ready}{again})"
 
     def __repr__(self) -> str:
         rows = [(m.name, m.version or "-", m.state, _first_line(m.reason)) for m in self.models]

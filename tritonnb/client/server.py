@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tritonnb.client.checks import check_inputs
+from tritonnb.client.diagnosis import diagnose, load_error
 from tritonnb.client.reasons import model_reason
 from tritonnb.client.results import InferResult, ModelMetadata, ModelState, TensorMetadata
 from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
@@ -143,18 +144,13 @@ class Client:
         except ServerUnreachableError:
             raise
         except ServerError as error:
-            told_nothing = "failed to poll from model repository" in error.message
-            raise ServerError(
-                f"model {model!r} could not be loaded: {model_reason(error.message)}",
-                status=error.status,
-                hint="the server's log holds the reason; often it is the config.pbtxt, or no version folder."
-                if told_nothing
-                else error.hint,
-            ) from error
+            failed = load_error(model, error.message, status=error.status)
+            failed.hint = failed.hint or error.hint
+            raise failed from error
 
-    def unload(self, model: str) -> None:
-        """Unload a model; requests that run are finished first."""
-        self._control(model, "unload", None)
+    def unload(self, model: str, *, dependents: bool = False) -> None:
+        """Unload a model, with ``dependents`` also those that it is made of; running requests are finished first."""
+        self._control(model, "unload", None, {"parameters": {"unload_dependents": True}} if dependents else {})
 
     def metadata_changed(self, model: str) -> None:
         """Forget what is known of a model, because it changes."""
@@ -256,18 +252,19 @@ class Client:
         )
         if answer.status != _OK:
             error = _error(answer)
+            reason = model_reason(error.message)
             raise RequestRefusedError(
-                f"model {metadata.name!r} answered with an error: {model_reason(error.message)}",
+                f"model {metadata.name!r} answered with an error: {reason}",
                 status=error.status,
-                hint=error.hint,
+                hint=error.hint or diagnose(reason),
             )
         decoded = decode_answer(answer.body, answer.headers.get(HEADER_LENGTH.lower()))
         return InferResult(decoded.outputs, model=decoded.model, version=decoded.version, id=decoded.id)
 
-    def _control(self, model: str, verb: str, timeout: float | None) -> None:
+    def _control(self, model: str, verb: str, timeout: float | None, content: object = None) -> None:
         path = f"v2/repository/models/{_quote(model)}/{verb}"
         try:
-            self._ask("POST", path, {}, timeout=timeout)
+            self._ask("POST", path, content or {}, timeout=timeout)
         finally:
             self.metadata_changed(model)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from tritonnb.endpoint import Endpoint
+    from tritonnb.environments import Report
     from tritonnb.errors import EngineError
 
 
@@ -15,11 +16,25 @@ class Engine(Protocol):
     name: str
     endpoint: Endpoint
 
+    def prepare(self, report: Report) -> None:
+        """Get what the engine needs before it can start a server, and tell how that goes."""
+
     def start(self) -> None:
         """Start the server for the models staged in the deployment's folder."""
 
+    def attach(self, endpoint: Endpoint) -> None:
+        """Take over the server that already runs in the deployment's folder."""
+
     def failure(self) -> EngineError | None:
         """Return why the server no longer runs, or None while it does."""
+
+    @property
+    def starting_again(self) -> bool:
+        """Whether the server failed and is about to be started again."""
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started again after a failure."""
 
     def watch(self, model: str) -> None:
         """From now on notice when a process of ``model`` dies; called when the model has become ready."""

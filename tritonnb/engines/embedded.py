@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
+import threading
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +14,14 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tritonnb.endpoint import Endpoint
+from tritonnb.environments import engine_environment
 from tritonnb.errors import EngineError, PortInUseError, nearest
 from tritonnb.repository import link_or_copy
 from tritonnb.supervise import Job, SupervisedProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tritonnb.environments import EngineEnvironment
+    from tritonnb.environments import EngineEnvironment, Report
+    from tritonnb.spec import Spec
 
 HOST = "127.0.0.1"
 #: Triton's API groups that change or reveal the server itself: they always need the deployment's key.
@@ -33,46 +35,31 @@ class EmbeddedEngine:
 
     Parameters
     ----------
-    environment
-        The engine environment.
+    spec
+        What is served and how.
     folder
         The deployment's own folder. The model repository is its ``models``. It is removed at the end.
     key
         The deployment's bearer key.
-    auth
-        Whether health, metadata and inference need the key too.
-    ports
-        HTTP, gRPC and metrics port; None for a free one.
-    flags
-        Further tritonserver options, without the leading dashes; a tuple for one that is given several times.
-    variables
-        Further environment variables of the server.
     """
 
     name = "embedded"
 
-    def __init__(
-        self,
-        environment: EngineEnvironment,
-        folder: Path,
-        *,
-        key: str,
-        auth: bool = False,
-        ports: tuple[int | None, int | None, int | None] = (None, None, None),
-        flags: Mapping[str, object] | None = None,
-        variables: Mapping[str, str] | None = None,
-    ) -> None:
-        self._environment = environment
+    def __init__(self, spec: Spec, folder: Path, key: str) -> None:
+        self._spec = spec
         self._folder = folder
         self._key = key
-        self._auth = auth
-        self._ports = ports
-        self._flags = flags or {}
-        self._variables = variables or {}
+        self._environment: EngineEnvironment | None = None
         self._process: SupervisedProcess | None = None
         self._stubs: dict[str, set[psutil.Process]] = {}
+        self._stubs_of_server = 0
+        self._telling = threading.Lock()
         self._log = folder / "server.log"
         self.endpoint = Endpoint("")
+
+    def prepare(self, report: Report) -> None:
+        """Build the engine environment where it is missing; tells ``report`` how that goes."""
+        self._environment = engine_environment(report)
 
     def start(self) -> None:
         """Start the server on loopback.
@@ -84,30 +71,49 @@ class EmbeddedEngine:
         EngineError
             The server's program could not be started.
         """
-        http, grpc, metrics = _ports(self._ports)
+        environment = self._environment or engine_environment()
+        server = self._spec.server
+        http, grpc, metrics = _ports((server.http_port, server.grpc_port, server.metrics_port))
         self.endpoint = Endpoint(
             url=f"http://{HOST}:{http}",
             grpc_url=f"{HOST}:{grpc}",
             metrics_url=f"http://{HOST}:{metrics}/metrics",
             headers={"Authorization": f"Bearer {self._key}"},
         )
-        self._assemble_backends()
+        self._assemble_backends(environment)
         prefix = f"tritonnb_{self._folder.name}_"
         job = Job(
-            command=[str(self._environment.tritonserver), *self._options(http, grpc, metrics, prefix)],
+            command=[str(environment.tritonserver), *self._options(http, grpc, metrics, prefix)],
             environment={
-                **self._environment.variables(),
+                **environment.variables(),
                 "CUDA_VISIBLE_DEVICES": "",  # the engine's onnxruntime is the CPU build
                 "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 would send usage data to its maker
-                **self._variables,
+                **server.env,
             },
             log=str(self._log),
             shared_memory_prefix=prefix,
+            owner=None if self._spec.keep else os.getpid(),
+            restart=self._spec.restart == "on-failure",
         )
-        self._process = SupervisedProcess(job, self._folder)
+        self._process = SupervisedProcess.start(job, self._folder)
+        self._stubs_of_server = self._process.pid
+
+    def attach(self, endpoint: Endpoint) -> None:
+        """Take over the server that already runs in this folder.
+
+        Raises
+        ------
+        EngineError
+            It does not run any more.
+        """
+        self._process = SupervisedProcess.attach(self._folder)
+        if not self._process:
+            raise EngineError("The server does not run any more.", hint="deploy it again.")
+        self._stubs_of_server = self._process.pid
+        self.endpoint = endpoint
 
     def _options(self, http: int, grpc: int, metrics: int, prefix: str) -> list[str]:
-        guarded = ",".join(ADMINISTRATIVE + (PUBLIC if self._auth else ()))
+        guarded = ",".join(ADMINISTRATIVE + (PUBLIC if self._spec.auth else ()))
         options = {
             "model-repository": str(self._folder / "models"),
             "backend-directory": str(self._folder / "backends"),
@@ -126,16 +132,18 @@ class EmbeddedEngine:
             "grpc-restricted-protocol": f"{guarded}:authorization=Bearer {self._key}",
             "backend-config": f"python,shm-region-prefix-name={prefix}",
         }
-        given = {name: value if isinstance(value, tuple) else (value,) for name, value in self._flags.items()}
+        given = {
+            name: value if isinstance(value, tuple) else (value,) for name, value in self._spec.server.flags.items()
+        }
         merged = {name: (value,) for name, value in options.items()} | given
         # Triton takes this one several times; of any other the user's own value replaces ours.
         merged["backend-config"] = (options["backend-config"], *given.get("backend-config", ()))
         return [f"--{name}={value}" for name, values in merged.items() for value in values]
 
-    def _assemble_backends(self) -> None:
+    def _assemble_backends(self, environment: EngineEnvironment) -> None:
         # Real files: Triton refuses a backend library that is a link out of the backend directory.
         backends = self._folder / "backends"
-        for source in self._environment.backend_files:
+        for source in environment.backend_files:
             link_or_copy(source, backends / "python" / source.name)
         with as_file(files("tritonnb").joinpath("foreign", "onnxruntime_backend.py")) as model:
             link_or_copy(model, backends / "onnxruntime" / "model.py")
@@ -145,6 +153,8 @@ class EmbeddedEngine:
         code = self._process.exit_code() if self._process else None
         if code is None:
             return None
+        if not self._folder.exists():
+            return EngineError("It was stopped from elsewhere: another notebook, or `tritonnb stop`.")
         logs = self.logs()
         taken = re.search(r"failed to start (\w+).*?Socket '([^']+)' already in use", logs)
         if taken:
@@ -159,16 +169,37 @@ class EmbeddedEngine:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return EngineError(f"tritonserver {how}.", logs=last_lines(logs))
 
+    @property
+    def starting_again(self) -> bool:
+        """Whether the server failed and is about to be started again."""
+        return bool(self._process and not self._process.pid)
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started again after a failure."""
+        return self._process.restarts if self._process else 0
+
     def watch(self, model: str) -> None:
         """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
         self._stubs[model] = set(self._stubs_of(model))
+        self._tell_loaded()
 
     def forget(self, model: str) -> None:
         """No longer watch ``model``."""
         self._stubs.pop(model, None)
+        self._tell_loaded()
+
+    def _tell_loaded(self) -> None:
+        if self._process:
+            with self._telling:  # models are loaded by several threads
+                self._process.will_load(self._stubs)
 
     def lost_processes(self) -> dict[str, str]:
         """Return, by model, how many of its stub processes have died since it became ready."""
+        server = self._process.pid if self._process else 0
+        if server and server != self._stubs_of_server:  # the server was started again, with new stubs
+            self._stubs = {model: set(self._stubs_of(model)) for model in self._stubs}
+            self._stubs_of_server = server
         lost = {}
         for model, stubs in list(self._stubs.items()):
             dead = sum(not _runs(stub) for stub in stubs)
@@ -181,7 +212,11 @@ class EmbeddedEngine:
             return []
         models = self._folder / "models" / model
         stubs = []
-        for process in psutil.Process(self._process.pid).children():
+        try:
+            children = psutil.Process(self._process.pid).children()
+        except psutil.Error:  # the server has just ended
+            return []
+        for process in children:
             try:
                 arguments = process.cmdline()
             except psutil.Error:

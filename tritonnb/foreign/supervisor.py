@@ -8,6 +8,7 @@ kernel can clean up; and the end-of-file of a pipe does not come while a child t
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -19,7 +20,10 @@ import sys
 import time
 from pathlib import Path
 
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory)
+BACK_OFF_S = (1, 2, 4, 8, 16)  # before each new start of a server that failed; after the last it has failed for good
+WELL_AFTER_S = 300  # a server that ran so long had recovered: the next failure is a first one again
 
 
 def main(folder: Path) -> None:
@@ -30,48 +34,75 @@ def main(folder: Path) -> None:
     ring.setblocking(False)  # noqa: FBT003  (the standard library's signature)
     signal.set_wakeup_fd(ring.fileno())
     signal.signal(signal.SIGTERM, lambda *_: None)
+    adopt_orphans()
 
     with contextlib.suppress(ProcessLookupError):  # the owner is gone already: nothing to run, only to clean up
-        owner = os.pidfd_open(job["owner"])
-        if os.getppid() == job["owner"]:  # else the number was given to another process in the meantime
-            run(job, folder, stop=[asked.fileno(), owner])
+        stop = [asked.fileno()]
+        if job["owner"]:
+            stop.append(os.pidfd_open(job["owner"]))
+        if not job["owner"] or os.getppid() == job["owner"]:  # else its number was given to another process meanwhile
+            run(job, folder, stop)
     clean_up(folder)
 
 
 def run(job: dict, folder: Path, stop: list[int]) -> None:
-    """Start the server and return when one of the descriptors ``stop`` becomes readable."""
-    with Path(job["log"]).open("ab") as log:
-        server = subprocess.Popen(
-            job["command"],
-            env=job["environment"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    tell(folder, pid=server.pid, exit_code=None)
-    ended = os.pidfd_open(server.pid)
-    readable = select.select([ended, *stop], [], [])[0]
-    if ended in readable:
-        tell(folder, pid=server.pid, exit_code=server.wait())
+    """Start the server, again where it is to be restarted, until one of the descriptors ``stop`` is readable."""
+    restarts = failures = 0
+    while True:
+        began = time.monotonic()
+        # What a first start is told by requests, a restart is told on its command line.
+        loaded = json.loads((folder / "loaded.json").read_text()) if restarts else []
+        with Path(job["log"]).open("ab") as log:
+            server = subprocess.Popen(
+                [*job["command"], *(f"--load-model={model}" for model in loaded)],
+                env=job["environment"],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        tell(folder, server.pid, None, restarts)
+        ended = os.pidfd_open(server.pid)
+        if ended not in select.select([ended, *stop], [], [])[0]:
+            os.killpg(server.pid, signal.SIGTERM)
+            select.select([ended], [], [], job["grace_s"])
+            end_group(server.pid)
+            return
+        os.close(ended)
+        code = server.wait()
+        failures = 0 if time.monotonic() - began > WELL_AFTER_S else failures
+        again = job["restart"] and code and failures < len(BACK_OFF_S)
+        tell(folder, 0, None if again else code, restarts)
         end_group(server.pid)
         free_shared_memory(job["shared_memory_prefix"])
-        select.select(stop, [], [])  # the folder stays until then: its log tells why the server ended
-        return
-    os.killpg(server.pid, signal.SIGTERM)
-    select.select([ended], [], [], job["grace_s"])
+        if not again:
+            select.select(stop, [], [])  # the folder stays until then: its log tells why the server ended
+            return
+        if select.select(stop, [], [], BACK_OFF_S[failures])[0]:
+            return
+        restarts += 1
+        failures += 1
 
 
 def clean_up(folder: Path) -> None:
     """End what is left of the server's process group, free its shared memory and remove its folder."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError, ValueError):
         process = json.loads((folder / "process.json").read_text())
-        if process["exit_code"] is None:  # else its number may be another process's by now
+        if process["pid"] and started(process["pid"]) == process["started"]:  # else the number is another's by now
             end_group(process["pid"])
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError, ValueError):
         free_shared_memory(json.loads((folder / "job.json").read_text())["shared_memory_prefix"])
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose own parent, the server, has ended.
+
+    Else they are zombies until process 1 finds time for them, in many containers for ever, and nobody can tell a
+    group of zombies from one that lives.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_group(leader: int) -> None:
@@ -81,7 +112,8 @@ def end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
         while time.monotonic() < deadline:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(leader, os.WNOHANG)
+                while os.waitpid(-leader, os.WNOHANG)[0]:
+                    pass
             os.killpg(leader, 0)
             time.sleep(0.005)
 
@@ -93,9 +125,26 @@ def free_shared_memory(prefix: str) -> None:
             region.unlink(missing_ok=True)
 
 
-def tell(folder: Path, **facts: object) -> None:
+def started(pid: int) -> int:
+    """Return when a process was started, in clock ticks since boot; 0 where there is none or only a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def tell(folder: Path, pid: int, exit_code: int | None, restarts: int) -> None:
     """Write ``process.json`` at one stroke, so that a reader never sees half of it."""
     draft = folder / "process.json.new"
+    facts = {
+        "pid": pid,  # 0 after its end
+        "started": started(pid),
+        "exit_code": exit_code,
+        "restarts": restarts,
+        "supervisor": os.getpid(),
+        "supervisor_started": started(os.getpid()),
+    }
     draft.write_text(json.dumps(facts))
     draft.replace(folder / "process.json")
 

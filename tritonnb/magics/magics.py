@@ -16,7 +16,7 @@ from IPython.core.magic import (
 )
 from traitlets import Float
 
-from tritonnb.errors import Interrupted, UsageError
+from tritonnb.errors import DeploymentError, Interrupted, UsageError
 from tritonnb.magics.options import PARSERS
 from tritonnb.magics.parser import HelpShown
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from tritonnb.client import Health, InferResult, ModelMetadata
-    from tritonnb.handle import Deployment
+    from tritonnb.handle import Deployment, Served
 
 
 def _magic(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,7 +113,7 @@ class TritonMagics(Magics):
     @line_magic
     @_magic
     def triton_logs(self, options: argparse.Namespace, _: object) -> None:
-        print(_deployment(options).get_logs(options.lines))  # noqa: T201  (text to read, not a value)
+        print(_ours(options).get_logs(options.lines))  # noqa: T201  (text to read, not a value)
 
     @line_magic
     @_magic
@@ -125,10 +125,19 @@ class TritonMagics(Magics):
             print(f"Deployment {doomed.name!r} deleted.")  # noqa: T201  (the answer to the command)
 
 
-def _deployment(options: argparse.Namespace) -> Deployment:
+def _deployment(options: argparse.Namespace) -> Served:
     from tritonnb.handle import deployment  # noqa: PLC0415
 
     return deployment(options.on)
+
+
+def _ours(options: argparse.Namespace) -> Deployment:
+    from tritonnb.handle import Deployment  # noqa: PLC0415
+
+    found = _deployment(options)
+    if not isinstance(found, Deployment):
+        raise DeploymentError(f"{found.name!r} is a connection: its server is run by somebody else, who has its log.")
+    return found
 
 
 def _literal(value: object) -> object:

@@ -1,0 +1,270 @@
+"""The handle on a deployment of ours: its life, its models, inference, logs and keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from tritonnb import records
+from tritonnb.client import Health, ModelState
+from tritonnb.errors import DeploymentError, Interrupted, ServerError, SpecError, TritonNbError
+from tritonnb.handle import current
+from tritonnb.handle.run import Run, reason
+from tritonnb.handle.served import Served
+from tritonnb.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from tritonnb.client import Client, InferResult
+    from tritonnb.endpoint import Endpoint
+
+#: The fields of a spec that a running server can follow; a change of any other needs a new server.
+FOLLOWED = ("models", "repository")
+
+
+class Deployment(Served):
+    """A tritonserver that serves a spec, from its start to its end.
+
+    Made by `tritonnb.deploy`; a context manager that deletes the deployment at the end. Thread-safe.
+
+    Parameters
+    ----------
+    run
+        The server.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.spec.name)
+        self._run = run
+        current.remember(self)
+
+    @classmethod
+    def attach(cls, record: records.Record) -> Deployment:
+        """Return a handle on a deployment that runs already, whoever deployed it.
+
+        Raises
+        ------
+        EngineError
+            It does not run any more.
+        """
+        from tritonnb.endpoint import Endpoint  # noqa: PLC0415  (needed only here at run time)
+
+        run = Run(Spec.from_yaml(record.spec), record.folder, record.key)
+        headers = {"Authorization": f"Bearer {record.key}"}
+        run.attach(Endpoint(record.url, record.grpc_url, record.metrics_url, headers))
+        return cls(run)
+
+    def wait_for_deployment(self, show_output: bool = False, *, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002  (Azure ML's signature)
+        """Wait until the deployment is ready (or degraded: some of its models failed, the others serve).
+
+        Parameters
+        ----------
+        show_output
+            Print the server's log as it grows.
+        timeout
+            In seconds; without one, as long as it takes.
+
+        Raises
+        ------
+        TritonNbError
+            The server or every model failed; says why.
+        DeploymentError
+            The time ran out, or the deployment was deleted.
+        Interrupted
+            Ctrl-C; the deployment goes on starting.
+        """
+        shown = 0
+
+        def follow_logs() -> None:
+            nonlocal shown
+            logs = self._run.engine.logs()
+            print(logs[shown:], end="", flush=True)  # noqa: T201  (it is what was asked for)
+            shown = len(logs)
+
+        try:
+            self.settle(timeout, follow_logs if show_output else lambda: None)
+        except KeyboardInterrupt:
+            raise Interrupted(f"deployment {self.name!r} is still starting; `delete()` stops it.") from None
+
+    def settle(self, timeout: float | None, each: Callable[[], None]) -> None:
+        """Wait as `wait_for_deployment` does, and call ``each`` again and again meanwhile."""
+        self._run.settle(timeout, each)
+
+    # What it is -----------------------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> Spec:
+        """What is served and how."""
+        return self._run.spec
+
+    @property
+    def state(self) -> str:
+        """In a word: starting, ready, degraded (a model failed or lost a process), failed or stopped."""
+        return self._run.state
+
+    @property
+    def engine(self) -> str:
+        """The engine that runs the server: embedded."""
+        return self._run.engine.name
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """All addresses and the key, as client and measurement want them."""
+        return self._run.engine.endpoint
+
+    def get_keys(self) -> tuple[str, ...]:
+        """Return the bearer keys; straight to Triton there is one."""
+        return (self._run.key,)
+
+    def get_logs(self, num_lines: int = 5000) -> str:
+        """Return the last lines of the server's log.
+
+        Parameters
+        ----------
+        num_lines
+            At most so many.
+        """
+        if self.state == "stopped":
+            raise self._run.gone()
+        return "\n".join(self._run.engine.logs().splitlines()[-num_lines:])
+
+    def health(self) -> Health:
+        """Return the state of the server and of every model; also of one that does not run."""
+        return dataclasses.replace(super().health(), restarts=self._run.engine.restarts)
+
+    def models(self) -> list[ModelState]:
+        """Return every model with its version, its state and, where it is not ready, the reason."""
+        problems = {model: reason(model, problem) for model, problem in self._run.problems.items()}
+        # tritonnb's own reason, where it has one, is shorter than Triton's.
+        states = [
+            dataclasses.replace(s, reason=problems[s.name]) if s.name in problems and s.state != "READY" else s
+            for s in super().models()
+        ]
+        known = {s.name for s in states}
+        refused = [ModelState(m, "", "UNAVAILABLE", why) for m, why in problems.items() if m not in known]
+        lost = self._run.engine.lost_processes()
+        return [
+            dataclasses.replace(s, state="DEGRADED", reason=lost[s.name])
+            if s.name in lost and s.state == "READY"
+            else s
+            for s in sorted(states + refused, key=lambda s: (s.name, s.version))
+        ]
+
+    # What it does ---------------------------------------------------------------------------------------------------
+
+    def load(self, model: str) -> None:
+        """Load a model, or load it anew after its files were changed; the sources are staged again first.
+
+        Raises
+        ------
+        TritonNbError
+            The model could not be loaded; a version that was loaded before goes on serving.
+        """
+        self._run.load(model)
+
+    def unload(self, model: str, *, dependents: bool = False) -> None:
+        """Unload a model; its requests are refused from then on.
+
+        Parameters
+        ----------
+        model
+            Triton's name of the model.
+        dependents
+            Of an ensemble: unload the models that it is made of too.
+        """
+        self._run.unload(model, dependents=dependents)
+
+    def reload(self) -> None:
+        """Take over what changed in the sources: new and changed models are loaded, those that are gone unloaded."""
+        self._run.reload()
+
+    def update(self, *, timeout: float | None = 300, **changes: Any) -> None:
+        """Change the spec of the running deployment.
+
+        Other models are loaded and unloaded in the running server. Any other change needs a new server: it is
+        started beside the old one, which goes on until the new one is ready and stays if it does not become so;
+        only where both want the same fixed port the old one is stopped first, and started again if the new one fails.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait for a new server, in seconds.
+        **changes
+            The spec's fields by name, as for `tritonnb.deploy`.
+
+        Raises
+        ------
+        SpecError
+            The changes cannot be made; nothing was changed.
+        TritonNbError
+            The new server failed; the old one serves.
+        """
+        spec = self.spec.replace(**changes)
+        if spec.name != self.name:
+            raise SpecError("A deployment cannot be renamed.", hint=f"deploy it anew as {spec.name!r}.")
+        self._run.client()
+        if all(getattr(spec, f) == getattr(self.spec, f) for f in type(spec).model_fields if f not in FOLLOWED):
+            old = self._run.spec
+            self._run.spec = spec
+            try:
+                self._run.reload()
+            except TritonNbError:
+                self._run.spec = old
+                raise
+            return
+        with records.name_lock(self.name):
+            self._replace_run(spec, timeout)
+
+    def _replace_run(self, spec: Spec, timeout: float | None) -> None:
+        old, server = self._run, spec.server
+        fixed = {server.http_port, server.grpc_port, server.metrics_port} - {None}
+        in_place = bool(fixed & {old.spec.server.http_port, old.spec.server.grpc_port, old.spec.server.metrics_port})
+        new = Run(spec, records.new_folder(self.name), old.key, old.memory)
+        try:
+            if in_place:
+                old.stop()
+            new.launch()
+            new.settle(timeout)
+        except BaseException:
+            new.stop()
+            if in_place:
+                self._run = Run(old.spec, records.new_folder(self.name), old.key, old.memory)
+                self._run.launch()
+            raise
+        self._run = new
+        old.stop()
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str = "",
+        request_id: str = "",
+    ) -> InferResult:
+        """As `Served.infer`; where the server or a process of the model has died, the error says so."""
+        try:
+            return super().infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
+        except ServerError as error:
+            if failure := self._run.failure_behind(error):
+                raise failure from error
+            if lost := self._run.engine.lost_processes().get(model):
+                raise DeploymentError(f"Model {model!r} failed: {lost}", hint=f"`load({model!r})`.") from error
+            raise
+
+    def delete(self) -> None:
+        """Stop the server and remove all that was made for it. May be called again."""
+        self._run.stop()
+        current.forget(self)
+
+    def _running_client(self) -> Client:
+        return self._run.client()
+
+    def _client_for(self, model: str) -> Client:
+        return self._run.client_for(model)
+
+    def __repr__(self) -> str:
+        problems = "".join(f"\n  {line.strip()}" for line in self._run.reasons().splitlines())
+        return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{problems}"

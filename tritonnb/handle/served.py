@@ -1,0 +1,219 @@
+"""What can be asked of any Triton server, whoever started it: health, models, metadata, inference."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from tritonnb.client import Health, ModelState, read_metrics
+from tritonnb.errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from tritonnb.client import Client, InferResult, ModelMetadata
+    from tritonnb.endpoint import Endpoint
+
+
+class Served(ABC):
+    """A handle on a Triton server: a context manager that lets go of it at the end. Thread-safe.
+
+    Parameters
+    ----------
+    name
+        What it is called in this kernel.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # What a kind of handle must say ----------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """In a word: starting, ready, degraded, failed or stopped."""
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> Endpoint:
+        """All addresses and the key, as client and measurement want them."""
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Let go of the server; a deployment of ours is stopped and all that was made for it removed."""
+
+    @abstractmethod
+    def _running_client(self) -> Client:
+        """Return the client, or raise why there is nothing to talk to."""
+
+    def _client_for(self, model: str) -> Client:
+        """Return the client for a request to ``model``, or raise why it cannot be sent."""
+        del model
+        return self._running_client()
+
+    # Addresses ------------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The HTTP address, without a trailing slash."""
+        return self.endpoint.url
+
+    @property
+    def scoring_uri(self) -> str:
+        """Where a caller sends: without an entry script, the server itself."""
+        return self.url
+
+    @property
+    def grpc_url(self) -> str:
+        """``host:port`` of the gRPC service; empty where unknown."""
+        return self.endpoint.grpc_url
+
+    @property
+    def metrics_url(self) -> str:
+        """The address of the Prometheus metrics; empty where unknown."""
+        return self.endpoint.metrics_url
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The header that carries the key."""
+        return self.endpoint.headers
+
+    # The server and its models --------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Return the state of the server and of every model; also of one that does not run."""
+        state = self.state
+        if state not in {"ready", "degraded"}:
+            return Health(state, live=False, ready=False, models=())
+        client = self._running_client()
+        return Health(state, live=client.live(), ready=client.ready(), models=tuple(self.models()))
+
+    def models(self) -> list[ModelState]:
+        """Return every model with its version, its state and, where it is not ready, the reason."""
+        return sorted(self._running_client().repository_index(), key=lambda model: (model.name, model.version))
+
+    def metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """Return the names, types and shapes of a model's inputs and outputs.
+
+        Parameters
+        ----------
+        model
+            Triton's name of the model.
+        version
+            One of its versions; else the server's choice (the latest).
+        """
+        return self._client_for(model).metadata(model, version)
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """Return a model's completed configuration, as Triton's JSON."""
+        return self._client_for(model).config(model, version)
+
+    def statistics(self, model: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Return Triton's inference statistics, of one model or of all: counts, and times in nanoseconds."""
+        client = self._client_for(model) if model else self._running_client()
+        return client.statistics(model, version)
+
+    def metrics(self) -> str:
+        """Return the server's Prometheus metrics as text.
+
+        Raises
+        ------
+        SpecError
+            The address of the metrics is not known.
+        """
+        if not self.metrics_url:
+            raise SpecError(
+                f"The address of the metrics of {self.name!r} is not known.", hint="connect(metrics_url=...)."
+            )
+        self._running_client()
+        return read_metrics(self.endpoint)
+
+    def load(self, model: str) -> None:
+        """Load a model, or load it anew after its files were changed.
+
+        Raises
+        ------
+        ServerError
+            The model could not be loaded; a version that was loaded before goes on serving.
+        """
+        self._running_client().load(model)
+
+    def unload(self, model: str, *, dependents: bool = False) -> None:
+        """Unload a model; its requests are refused from then on.
+
+        Parameters
+        ----------
+        model
+            Triton's name of the model.
+        dependents
+            Of an ensemble: unload the models that it is made of too.
+        """
+        self._client_for(model).unload(model, dependents=dependents)
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        outputs: Iterable[str] | None = None,
+        version: str = "",
+        request_id: str = "",
+    ) -> InferResult:
+        """Send one inference request and return its outputs.
+
+        The inputs are checked against the model's metadata before anything is sent.
+
+        Parameters
+        ----------
+        model
+            Triton's name of the model.
+        inputs
+            Arrays by input name, with the batch dimension where the model batches. Lists and numbers will do.
+            A dtype other than the model's is cast where no value changes by it.
+        outputs
+            The outputs to return; all where left out.
+        version
+            One of the model's versions; else the server's choice.
+        request_id
+            Given back in the result.
+
+        Returns
+        -------
+        InferResult
+            Arrays by output name.
+
+        Raises
+        ------
+        InferenceError
+            A name, shape or dtype does not fit, or the model failed.
+        DeploymentError
+            The server is not ready, or is gone.
+        """
+        client = self._client_for(model)
+        return client.infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
+
+    def client(self, protocol: str = "http") -> Any:
+        """Return a client of NVIDIA's ``tritonclient`` for this server, with the key in its place.
+
+        Parameters
+        ----------
+        protocol
+            ``"http"`` (needs ``pip install tritonclient[http]``; to be used in the thread that made it) or ``"grpc"``.
+        """
+        from tritonnb.client.official import PROTOCOLS, official_client  # noqa: PLC0415  (imports tritonclient)
+
+        if protocol not in PROTOCOLS:
+            raise SpecError(f"There is no client for protocol {protocol!r}.", hint=nearest(protocol, PROTOCOLS))
+        self._running_client()
+        return official_client(self.endpoint, protocol)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.delete()
