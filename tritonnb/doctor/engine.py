@@ -1,0 +1,75 @@
+"""The Python that the engine is made from, and the engine environment itself."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from tritonnb.doctor.programs import answer_of, last_line
+from tritonnb.doctor.report import ENGINE, INTERPRETER, Finding, megabytes
+from tritonnb.environments import EngineEnvironment, Interpreter, engine_environment, find_interpreter
+from tritonnb.errors import EngineError, EnvironmentBuildError
+from tritonnb.home import home
+
+
+def search_interpreter() -> Interpreter | Exception:
+    """Return the Python that the engine is made from, or why there is none."""
+    try:
+        return find_interpreter()
+    except Exception as error:  # noqa: BLE001  (whatever it is becomes a finding)
+        return error
+
+
+def engine_python(search: Interpreter | Exception) -> Finding:
+    """Say which Python the engine is made from, or what was tried."""
+    if isinstance(search, Interpreter):
+        version = ".".join(map(str, search.version))
+        return Finding(
+            INTERPRETER, "ok", "owns a shared libpython", detail=f"{version} at {search.path}, {search.library}"
+        )
+    if isinstance(search, EngineError):
+        found, _, tried = search.message.rstrip(".").partition(". Tried: ")
+        mend = search.hint or "run tritonnb on such a machine."
+        return Finding(INTERPRETER, "missing", found, mend, tried and f"tried {tried}")
+    raise search
+
+
+def built_engine(search: Interpreter | Exception) -> Finding:
+    """Say whether the engine is built, and whether what was built still works."""
+    if not isinstance(search, Interpreter):
+        return Finding(ENGINE, "unknown", "needs its Python first", "see to its Python first.")
+    folder = home() / "engines"
+    try:
+        environment = engine_environment(_refuse_to_build) if folder.is_dir() else None
+    except _NotBuiltError:
+        environment = None
+    except EnvironmentBuildError as error:
+        return Finding(ENGINE, "missing", "not built, and no room for it", error.hint, error.message)
+    if not environment:
+        mend = "run `tritonnb engine install`; the first deployment does it too."
+        return Finding(ENGINE, "missing", "not built", mend, str(folder))
+    if complaint := _complaint(environment):
+        mend = "remove its folder and run `tritonnb engine install`."
+        return Finding(ENGINE, "broken", "built, but damaged", mend, f"{environment.folder}: {complaint}")
+    size = sum(file.stat().st_size for file in environment.folder.rglob("*") if file.is_file())
+    return Finding(ENGINE, "ok", "built, and its server runs", detail=f"{environment.folder}, {megabytes(size)}")
+
+
+class _NotBuiltError(Exception):
+    """The engine would have to be built first."""
+
+
+def _refuse_to_build(text: str, _fraction: float | None) -> NoReturn:
+    # Only a build, or the wait for another's, reports anything; what it had begun is removed again.
+    raise _NotBuiltError(text)
+
+
+def _complaint(environment: EngineEnvironment) -> str:
+    """Say why a built engine cannot serve; empty where it can."""
+    for file in (environment.python, environment.tritonserver, *environment.backend_files):
+        if not file.exists():
+            return f"{file.name} is not there"
+    server = answer_of([environment.tritonserver, "--help"], environment.variables())
+    if "Usage: tritonserver" not in server.stdout + server.stderr:  # its exit code is 1 even so
+        return last_line(server.stderr) or "tritonserver does not start"
+    packages = answer_of([environment.python, "-c", "import numpy, onnxruntime"], environment.variables())
+    return last_line(packages.stderr) if packages.returncode else ""
