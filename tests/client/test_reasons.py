@@ -23,7 +23,7 @@ version 2 is at UNAVAILABLE state: Internal: two;
             "ValueError: no weights (at /models/m/1/model.py(4): initialize)",
         ),
         (f"Internal: ValueError: no weights{AT}", "ValueError: no weights (at /models/m/1/model.py(4): initialize)"),
-        (TWO_VERSIONS, "one\ntwo"),
+        (TWO_VERSIONS, "version 1: one\nversion 2: two"),
         (
             "Internal: Error: no file\n\nAt:\n  /venv/site-packages/lib/a.py(1): f\n  /models/m/1/model.py(9): g\n",
             "Error: no file (at /models/m/1/model.py(9): g)",

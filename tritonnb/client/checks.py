@@ -57,7 +57,11 @@ def _check_names(metadata: ModelMetadata, inputs: Mapping[str, object]) -> None:
     known = [tensor.name for tensor in metadata.inputs]
     for name in inputs:
         if name not in known:
-            raise InferenceError(f"model {metadata.name!r} has no input {name!r}.", hint=nearest(str(name), known))
+            raise InferenceError(
+                f"model {metadata.name!r} has no input {name!r}.",
+                hint=nearest(str(name), known)
+                or "it has no inputs at all: name them in config.pbtxt, or in auto_complete_config of its model.py.",
+            )
     missing = [tensor for tensor in metadata.inputs if tensor.name not in inputs and not tensor.optional]
     if missing or (known and not inputs):
         wanted = missing or metadata.inputs
