@@ -43,7 +43,11 @@ def test_a_config_written_as_text_is_read_as_the_same_config():
         ("input [ { dims: [1, 2 } ]", (1, 23), 'Expected ","', "`list: [ ... ]`"),
         ("max_batch_size = 8", (1, 16), 'Expected ":"', "`key: value`"),
         ('max_batch_size: "a"', (1, 17), "Couldn't parse integer", ""),
-        ('{"name": "x"}', (1, 1), "Expected identifier or number, got {", "config.pbtxt is written as"),
+        ('{"name": "x"}', (1, 1), "Expected identifier or number, got {", "this is JSON"),
+        ("input: {{ }}", (1, 9), "Expected identifier or number, got {", "config.pbtxt is written as"),
+        ('input { data_type: "TYPE_FP32" }', (1, 20), "TYPE_FP32 in quotes is text", "without quotes"),
+        ("input { dims: [1, 2, ] }", (1, 22), "Couldn't parse integer: ]", "no comma after"),
+        ("max_batch_size: ${size}", (1, 17), "Couldn't parse integer: $", "${size} is a template's placeholder"),
         ('input [ {\n name: "x"\n', (2, 8), 'Expected "}"', "config.pbtxt is written as"),
         (
             "ensemble_scheduling { }\ndynamic_batching { }",
@@ -153,3 +157,44 @@ def test_all_wrong_keys_of_a_spec_are_told_at_once():
         pbtxt.merge(pbtxt.parse(""), {"a": 1, "name": 2, "input": 3})
 
     assert len(caught.value.message.splitlines()) == 4
+
+
+def test_what_triton_fills_in_by_itself_is_no_part_of_a_config_made_of_its_json():
+    config = pbtxt.from_json(
+        {
+            "name": "net",
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "runtime": "model.py",
+            "version_policy": {"latest": {"num_versions": 1}},
+            "max_batch_size": 4,
+            "input": [{"name": "x", "data_type": "TYPE_FP32", "format": "FORMAT_NONE", "dims": [4], "optional": False}],
+            "optimization": {"input_pinned_memory": {"enable": True}, "output_pinned_memory": {"enable": True}},
+            "instance_group": [{"name": "net", "kind": "KIND_CPU", "count": 2, "gpus": []}],
+            "default_model_filename": "model.onnx",
+            "parameters": {},
+        }
+    )
+    assert pbtxt.to_text(config) == (
+        'platform: "onnxruntime_onnx"\nmax_batch_size: 4\n'
+        'input {\n  name: "x"\n  data_type: TYPE_FP32\n  dims: 4\n}\n'
+        'instance_group {\n  count: 2\n  kind: KIND_CPU\n}\nbackend: "onnxruntime"\n'
+    )
+
+
+def test_what_somebody_chose_stays_in_a_config_made_of_its_json():
+    config = {
+        "backend": "mine",
+        "runtime": "other.so",
+        "version_policy": {"all": {}},
+        "optimization": {"input_pinned_memory": {"enable": False}},
+        "instance_group": [{"name": "first", "count": 1}],
+        "dynamic_batching": {"preferred_batch_size": [2], "max_queue_delay_microseconds": 100},
+        "default_model_filename": "net.bin",
+    }
+    assert pbtxt.from_json(config) == pbtxt.merge(pbtxt.parse(""), config)
+
+
+def test_a_field_that_is_not_known_is_an_error_and_not_left_out():
+    with pytest.raises(ModelConfigError, match=r"'net' cannot be read: .*brand_new"):
+        pbtxt.from_json({"name": "net", "brand_new": 1})

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _UNKNOWN_FIELD = re.compile(r'Message type "(?P<type>[\w.]+)" has no field named "(?P<word>[^"]+)"')
-_UNKNOWN_VALUE = re.compile(r'Enum type "(?P<type>[\w.]+)" has no value named (?P<word>\w+)')
+_UNKNOWN_VALUE = re.compile(r'Enum type "(?P<type>[\w.]+)" has no value named "?(?P<word>\w+)')
+_PLACEHOLDER = re.compile(r"\$\{\w*\}")
 _SYNTAX_HINT = "config.pbtxt is written as `key: value`, `group { ... }` and `list: [ ... ]`, texts in double quotes."
 
 
@@ -101,6 +102,49 @@ def merge(config: ModelConfig, overrides: Mapping[str, Any], *, source: str = "T
     return merged
 
 
+def from_json(config: Mapping[str, Any]) -> ModelConfig:
+    """Return what Triton's ``/config`` answers as a config that Triton takes back, for a model of any name.
+
+    What Triton fills in by itself is left out: the model's name and names made of it, the default version policy,
+    pinned memory and model file; the runtime too, where it is the backend's own, because that differs between the
+    embedded server's backends and those of NVIDIA's container.
+
+    Parameters
+    ----------
+    config
+        The JSON, as plain values.
+
+    Raises
+    ------
+    ModelConfigError
+        It holds a field that this schema does not know.
+    """
+    message = ModelConfig()
+    try:
+        json_format.ParseDict(config, message)
+    except json_format.ParseError as error:
+        raise ModelConfigError(
+            f"The configuration of {config.get('name', 'the model')!r} cannot be read: {error}.",
+            hint="a server that is newer than the installed tritonclient has fields that it does not know: upgrade it.",
+        ) from error
+    for index, group in enumerate(message.instance_group):
+        if group.name in (message.name, f"{message.name}_{index}"):
+            group.ClearField("name")
+    if message.version_policy == _DEFAULTS.version_policy:
+        message.ClearField("version_policy")
+    for memory in ("input_pinned_memory", "output_pinned_memory"):
+        if getattr(message.optimization, memory) == getattr(_DEFAULTS.optimization, memory):
+            message.optimization.ClearField(memory)
+    if not message.optimization.ByteSize():
+        message.ClearField("optimization")
+    if message.runtime in ("model.py", f"libtriton_{message.backend}.so"):
+        message.ClearField("runtime")
+    if message.default_model_filename == _DEFAULT_FILES.get(message.backend):
+        message.ClearField("default_model_filename")
+    message.ClearField("name")
+    return message
+
+
 def _explained(error: text_format.ParseError, text: str, source: str) -> ModelConfigError:
     line, column = error.GetLine() or 1, error.GetColumn() or 1
     # protobuf puts "line:column : 'the whole line': " before the reason; here each stands in its own place.
@@ -109,6 +153,12 @@ def _explained(error: text_format.ParseError, text: str, source: str) -> ModelCo
     shown = lines[min(line, len(lines)) - 1]
     reason = reason.removeprefix(f"'{shown}': ").rstrip(".")
     hint = _SYNTAX_HINT if reason.startswith(("Expected", "String")) else ""
+    if text.lstrip().startswith("{"):
+        hint = "this is JSON, as Triton's /config answers it; `%triton_config NAME --pbtxt` prints it as config.pbtxt."
+    elif found := _PLACEHOLDER.search(shown, column - 1):
+        hint = f"{found[0]} is a template's placeholder: write the value in its place."
+    elif re.search(r"(?:parse integer|number|message): ?\]|got \]", reason):
+        hint = "no comma after a list's last value."
     pool = ModelConfig.DESCRIPTOR.file.pool
     if found := _UNKNOWN_FIELD.search(reason):
         known = pool.FindMessageTypeByName(found["type"]).fields_by_name
@@ -117,6 +167,8 @@ def _explained(error: text_format.ParseError, text: str, source: str) -> ModelCo
     elif found := _UNKNOWN_VALUE.search(reason):
         known = pool.FindEnumTypeByName(found["type"]).values_by_name
         reason, hint = f"{found['word']!r} is no {found['type'].partition('.')[2]}", nearest(found["word"], known)
+        if found["word"] in known:
+            reason, hint = f"{found['word']} in quotes is text", f"write {found['word']} without quotes."
     # A tab must stay a tab before the caret, or it points beside the mark.
     margin = "".join(sign if sign == "\t" else " " for sign in shown[: column - 1])
     return ModelConfigError(f"{source}, line {line}, column {column}: {reason}.\n  {shown}\n  {margin}^", hint=hint)
@@ -173,6 +225,18 @@ def _check_value(field: Any, value: object, path: str, problems: list[str]) -> N
             problems.append(f"{path}: expected {wanted}, got {value!r:.60}")
 
 
+# What Triton (core, model_config_utils.cc, SetDefault...) writes where a config says nothing.
+_DEFAULTS = ModelConfig(
+    version_policy={"latest": {"num_versions": 1}},
+    optimization={"input_pinned_memory": {"enable": True}, "output_pinned_memory": {"enable": True}},
+)
+_DEFAULT_FILES = {
+    "onnxruntime": "model.onnx",
+    "openvino": "model.xml",
+    "python": "model.py",
+    "pytorch": "model.pt",
+    "tensorrt": "model.plan",
+}
 _WHOLE = ("a whole number", (int,))
 _NUMBER = ("a number", (int, float))
 _SCALARS: dict[int, tuple[str, tuple[type, ...]]] = {
