@@ -193,7 +193,9 @@ def model_path(config):
 def open_session(path, options, providers):
     """Open the model, or raise with what is wrong with the file."""
     if not path.is_file():
-        raise pb_utils.TritonModelException(f"{path.name} is not there (looked for {path})")
+        others = sorted(other.name for other in path.parent.glob("*.onnx"))
+        cure = f"; rename {others[0]}, or set default_model_filename: '{others[0]}'" if others else ""
+        raise pb_utils.TritonModelException(f"{path.name} is not there (looked for {path}){cure}")
     try:
         return ort.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:
