@@ -126,7 +126,7 @@ def load_error(model: str, answer: str, *, status: int = 0, log: str = "") -> Se
     begin = f"model {model!r} could not be loaded: "
     reason = model_reason(answer.removeprefix(begin))
     if crash := crash_reason(model, log):
-        return ServerError(begin + crash, status=status, hint=_CRASHED)
+        return ServerError(f"{begin}its process crashed: {crash}", status=status, hint=_CRASHED)
     lines = list(dict.fromkeys(_errors_about(model, log)))
     if "failed to poll" in reason and (polled := [found["reason"] for found in map(_POLL.match, lines) if found]):
         return ServerError(begin + polled[-1], status=status, hint=diagnose(polled[-1]))
@@ -135,7 +135,7 @@ def load_error(model: str, answer: str, *, status: int = 0, log: str = "") -> Se
 
 
 def crash_reason(model: str, log: str) -> str:
-    """Return how and where a process of a model crashed since its last load, or an empty text.
+    """Return of what and where a process of a model crashed since its last load, or an empty text.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def crash_reason(model: str, log: str) -> str:
         frames = [frame for frame in _FRAME.finditer(crash["frames"]) if f"/{model}/" in frame["file"]]
         if frames:
             where = f"{frames[0]['file']}({frames[0]['line']}): {frames[0]['function']}"
-            return model_reason(f"its process crashed: {crash['error']} (at {where})")
+            return model_reason(f"{crash['error']} (at {where})")
     return ""
 
 

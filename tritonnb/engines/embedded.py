@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tritonnb.client.diagnosis import crash_reason, diagnose
 from tritonnb.endpoint import Endpoint
 from tritonnb.environments import engine_environment
 from tritonnb.errors import EngineError, PortInUseError, nearest
@@ -167,7 +168,8 @@ class EmbeddedEngine:
             known = re.findall(r"^  --([\w-]+) ", logs, re.MULTILINE)
             return EngineError(f"tritonserver has no flag {unknown[1]!r}.", hint=nearest(unknown[1], known))
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return EngineError(f"tritonserver {how}.", logs=last_lines(logs))
+        last = last_lines(logs)
+        return EngineError(f"tritonserver {how}.", logs=last, hint=diagnose(f"{how}\n{last}"))
 
     @property
     def starting_again(self) -> bool:
@@ -204,7 +206,9 @@ class EmbeddedEngine:
         for model, stubs in list(self._stubs.items()):
             dead = sum(not _runs(stub) for stub in stubs)
             if dead:
-                lost[model] = f"{dead} of its {len(stubs)} processes died; its requests fail. Load it again."
+                crash = crash_reason(model, self.logs())
+                died = f"died: {crash}" if crash else "died"
+                lost[model] = f"{dead} of its {len(stubs)} processes {died}; its requests fail. Load it again."
         return lost
 
     def _stubs_of(self, model: str) -> list[psutil.Process]:
