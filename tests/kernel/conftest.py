@@ -46,6 +46,13 @@ class TritonPythonModel:
 """
 
 
+FIRST_CELL = """
+import numpy as np, tritonnb as tn
+%load_ext tritonnb
+x = np.arange(4, dtype=np.float32)
+"""
+
+
 @dataclass
 class Outcome:
     """What a cell gave."""
@@ -59,16 +66,21 @@ class Outcome:
 class Kernel:
     """A kernel of its own process, in which cells are run as a front end does it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_cell: str = "") -> None:
+        self._first_cell = f"{first_cell}\n{FIRST_CELL}"
         self.manager = KernelManager(kernel_name="python3", connection_file=str(folder / "kernel.json"))
         self.manager.start_kernel(cwd=folder, extra_arguments=["--HistoryManager.enabled=False"])
-        self._connect()
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
 
     def _connect(self) -> None:
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
-        self.run("import numpy as np, tritonnb as tn\n%load_ext tritonnb\nx = np.arange(4, dtype=np.float32)")
+        self.run(self._first_cell)
 
     @property
     def pid(self) -> int:
@@ -106,12 +118,6 @@ class Kernel:
         outcome = self.outcome(self.begin(code))
         assert not outcome.ename, "\n".join(outcome.traceback)
         return outcome.text
-
-    def fails(self, code: str) -> Outcome:
-        """Run a cell that must fail and return its error."""
-        outcome = self.outcome(self.begin(code))
-        assert outcome.ename, outcome.text
-        return outcome
 
     def wait_for_text(self, cell: str, part: str, within: float = 30) -> None:
         """Wait until a running cell has printed ``part``."""
@@ -151,10 +157,18 @@ class Gate:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a deployment has on this machine, taken while it runs."""
+    """What a deployment has on this machine.
+
+    Parameters
+    ----------
+    name
+        Its name, from which its processes, folders and regions are told.
+    ports
+        Its ports, where they are known.
+    """
 
     name: str
-    ports: tuple[int, ...]
+    ports: tuple[int, ...] = ()
 
     def __call__(self) -> list[str]:
         """Return what is there now: processes, folders, shared-memory regions, listening ports."""
@@ -191,11 +205,11 @@ def eventually():
 
 @pytest.fixture
 def new_kernel(tmp_path_factory):
-    """Start kernels that the test may kill."""
+    """Start kernels that the test may kill, with a first cell where one is given."""
     with ExitStack() as kernels:
 
-        def start() -> Kernel:
-            kernel = Kernel(tmp_path_factory.mktemp("kernel"))
+        def start(first_cell: str = "") -> Kernel:
+            kernel = Kernel(tmp_path_factory.mktemp("kernel"), first_cell)
             kernels.callback(kernel.close)
             return kernel
 
@@ -219,13 +233,13 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def gated(tmp_path):
+def gated(tmp_path, unused_name):
     """Make a repository with a model ``gated`` that halts at a gate, in its initialize or in its execute."""
 
-    def make(where: str) -> tuple[Path, Gate]:
+    def make(where: str) -> tuple[Path, Gate, Traces]:
         gate = tmp_path / "gate"
         write_model(tmp_path / "models", "gated", gate=str(gate), **{where: "pass_gate()"})
-        return tmp_path / "models", Gate(gate)
+        return tmp_path / "models", Gate(gate), Traces(unused_name)
 
     return make
 
@@ -237,12 +251,12 @@ def write_model(repository: Path, name: str, *, gate: str = "", initialize: str 
     (folder.parent / "config.pbtxt").write_text("instance_group [{ kind: KIND_CPU, count: 2 }]\n")
 
 
-@pytest.fixture
-def deployed(eventually):
-    """Deploy a repository in a kernel and return the deployment's traces, from which its end can be told."""
+@pytest.fixture(scope="session")
+def deployed(models):
+    """Deploy the models in a kernel and return the deployment's traces, from which its end can be told."""
 
-    def deploy(kernel: Kernel, models: Path, name: str = "") -> Traces:
-        name = name or unused_name()
+    def deploy(kernel: Kernel, name: str = "") -> Traces:
+        name = name or new_name()
         kernel.run(f"_ = %triton_deploy {models} --name {name} --engine embedded")
         ports = kernel.run(f"dep = tn.deployment('{name}')\nprint(dep.url, dep.grpc_url, dep.metrics_url)").split()
         traces = Traces(name, tuple(int(address.split(":")[-1].partition("/")[0]) for address in ports))
@@ -255,16 +269,10 @@ def deployed(eventually):
 
 
 @pytest.fixture
-def name():
+def unused_name():
     """Return a deployment's name that nobody else uses."""
-    return unused_name()
+    return new_name()
 
 
-@pytest.fixture(scope="session")
-def traces_of():
-    """Return the traces of a deployment whose ports are not known."""
-    return lambda name: Traces(name, ())
-
-
-def unused_name() -> str:
+def new_name() -> str:
     return f"kernel-{secrets.token_hex(3)}"

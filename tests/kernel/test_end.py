@@ -13,6 +13,17 @@ pytestmark = pytest.mark.requires("engine")
 
 WITHIN_S = 3.0
 
+
+@pytest.fixture
+def nothing_is_left(eventually):
+    """Wait for the end of a deployment that nobody deletes any more."""
+
+    def check(left):
+        assert eventually(lambda: not left(), within=WITHIN_S), left()
+
+    return check
+
+
 # Each leaves the process id of a child of the kernel, or 0, in `child`.
 COMPANY = {
     "alone": "child = 0",
@@ -82,65 +93,55 @@ def child_of(kernel, company: str):
         ("shutdown", "beside a forked child"),
     ],
 )
-def test_nothing_is_left_three_seconds_after_the_kernels_end(new_kernel, deployed, models, eventually, end, company):
+def test_nothing_is_left_three_seconds_after_the_kernels_end(new_kernel, deployed, nothing_is_left, end, company):
     kernel = new_kernel()
-    left = deployed(kernel, models)
+    left = deployed(kernel)
     with child_of(kernel, company) as child:
         ENDS[end](kernel)
-        gone = eventually(lambda: not left(), within=WITHIN_S)
-        assert gone, left()
+        nothing_is_left(left)
         assert not child or lives(child), "the test is about a child that lives on"
 
 
-def test_nothing_is_left_when_the_child_was_there_before_the_deployment(new_kernel, deployed, models, eventually):
+def test_nothing_is_left_when_the_child_was_there_before_the_deployment(new_kernel, deployed, nothing_is_left):
     kernel = new_kernel()
     with child_of(kernel, "beside a forked child") as child:
-        left = deployed(kernel, models)
+        left = deployed(kernel)
         os.kill(kernel.pid, signal.SIGKILL)
-        assert eventually(lambda: not left(), within=WITHIN_S), left()
+        nothing_is_left(left)
         assert lives(child)
 
 
 def test_nothing_is_left_when_the_kernel_is_killed_in_the_middle_of_deploying(
-    new_kernel, gated, eventually, name, traces_of
+    new_kernel, gated, eventually, nothing_is_left
 ):
     kernel = new_kernel()
-    models, gate = gated("initialize")
-    left = traces_of(name)
-    kernel.begin(f"%triton_deploy {models} --name {name} --engine embedded")
+    models, gate, left = gated("initialize")
+    kernel.begin(f"%triton_deploy {models} --name {left.name} --engine embedded")
     assert eventually(gate.reached)
     assert left()
     os.kill(kernel.pid, signal.SIGKILL)
-    assert eventually(lambda: not left(), within=WITHIN_S), left()
+    nothing_is_left(left)
 
 
-def test_a_restarted_kernel_deploys_the_same_name_again(new_kernel, deployed, models, name):
-    kernel = new_kernel()
-    deployed(kernel, models, name)
-    kernel.restart()
-    deployed(kernel, models, name)
-    assert "[0. 1. 2. 3.]" in kernel.run("answer = %triton_infer echo x=$x\nprint(answer['y'])")
-
-
-def test_killing_a_kernel_leaves_the_deployments_of_another_alone(new_kernel, kernel, deployed, models, eventually):
+def test_killing_a_kernel_leaves_the_deployments_of_another_alone(new_kernel, kernel, deployed, nothing_is_left):
     doomed = new_kernel()
-    others = deployed(kernel, models)
-    left = deployed(doomed, models)
+    others = deployed(kernel)
+    left = deployed(doomed)
     before = others()
     os.kill(doomed.pid, signal.SIGKILL)
-    assert eventually(lambda: not left(), within=WITHIN_S), left()
+    nothing_is_left(left)
     assert others() == before
-    assert "[0. 1. 2. 3.]" in kernel.run(f"print(tn.deployment('{others.name}').infer('echo', {{'x': x}})['y'])")
+    assert kernel.run(f"print(tn.deployment('{others.name}').infer('echo', {{'x': x}})['y'])") == "[0. 1. 2. 3.]\n"
     kernel.run(f"%triton_delete {others.name}")
     assert not others()
 
 
-def test_deploying_and_killing_again_and_again_leaves_the_machine_as_it_was(
-    new_kernel, deployed, models, eventually, record_property
+def test_deploying_one_name_and_killing_the_kernel_again_and_again_leaves_the_machine_as_it_was(
+    new_kernel, deployed, nothing_is_left, unused_name
 ):
-    cycles = int(os.environ.get("TRITONNB_CYCLES", "5"))
     kernel = new_kernel()
-    for _ in range(cycles):
-        left = deployed(kernel, models)
+    for _ in range(int(os.environ.get("TRITONNB_CYCLES", "5"))):
+        left = deployed(kernel, unused_name)
+        assert kernel.run("answer = %triton_infer echo x=$x\nprint(answer['y'])") == "[0. 1. 2. 3.]\n"
         kernel.restart()
-        assert eventually(lambda left=left: not left(), within=WITHIN_S), left()
+        nothing_is_left(left)
