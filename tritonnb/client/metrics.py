@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from tritonnb.client.listings import Metrics
 from tritonnb.client.transport import Transport
 from tritonnb.endpoint import Endpoint
 from tritonnb.errors import ServerError
@@ -12,7 +13,7 @@ _OK = 200
 _TIMEOUT_S = 10.0
 
 
-def read_metrics(endpoint: Endpoint) -> str:
+def read_metrics(endpoint: Endpoint) -> Metrics:
     """Return the metrics as Prometheus text.
 
     Parameters
@@ -35,4 +36,4 @@ def read_metrics(endpoint: Endpoint) -> str:
         transport.close()
     if answer.status != _OK:
         raise ServerError(f"{endpoint.metrics_url} answered with status {answer.status}.", status=answer.status)
-    return answer.body.decode()
+    return Metrics(answer.body.decode())

@@ -7,11 +7,11 @@ on every machine.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.render.html import table
+from tritonnb.render.text import stable_output, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ class ModelMetadata:
 
     def __repr__(self) -> str:
         rows = [(kind, name, datatype, shape) for name, kind, datatype, shape in self._rows()]
-        return _text(f"Model {self._title()}", rows)
+        return text_table(f"Model {self._title()}", rows)
 
     def _repr_html_(self) -> str:
         return table(f"Model {self._title()}", ("Tensor", "Kind", "Datatype", "Shape"), self._rows())
@@ -161,7 +161,7 @@ class Health:
 
     def __repr__(self) -> str:
         rows = [(m.name, m.version or "-", m.state, _first_line(m.reason)) for m in self.models]
-        return _text(self._title(), rows)
+        return text_table(self._title(), rows)
 
     def _repr_html_(self) -> str:
         rows = [model._row() for model in self.models]  # noqa: SLF001  (of the same module)
@@ -210,7 +210,7 @@ class InferResult(dict[str, "NDArray[Any]"]):
         ]
 
     def __repr__(self) -> str:
-        return _text(self._title(), self._rows())
+        return text_table(self._title(), self._rows())
 
     def _repr_html_(self) -> str:
         return table(self._title(), ("Output", "Dtype", "Shape", "Values"), self._rows())
@@ -248,8 +248,7 @@ def _nested(values: object) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, float):
-        # The variable is read when something is shown, so that a notebook can set it for itself.
-        digits = 2 if os.environ.get("TRITONNB_STABLE_OUTPUT") == "1" else 4
+        digits = 2 if stable_output() else 4
         return f"{value:.{digits}g}"
     if isinstance(value, bytes):
         try:
@@ -261,9 +260,3 @@ def _value(value: object) -> str:
 
 def _first_line(text: str) -> str:
     return text.partition("\n")[0]
-
-
-def _text(title: str, rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from tritonnb.client.checks import check_inputs
 from tritonnb.client.diagnosis import diagnose, load_error
+from tritonnb.client.listings import ModelConfig, Statistics
 from tritonnb.client.reasons import model_reason
 from tritonnb.client.results import InferResult, ModelMetadata, ModelState, TensorMetadata
 from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
@@ -96,18 +97,18 @@ class Client:
         self._metadata[model, version] = metadata
         return metadata
 
-    def config(self, model: str, version: str = "") -> dict[str, Any]:
+    def config(self, model: str, version: str = "") -> ModelConfig:
         """Return a model's configuration as the server completed it (Triton's ModelConfig as JSON)."""
         said = self._ask_model(model, f"{_model_path(model, version)}/config")
         with _reading("a model's configuration"):
-            return dict(said)
+            return ModelConfig(said)
 
-    def statistics(self, model: str = "", version: str = "") -> list[dict[str, Any]]:
+    def statistics(self, model: str = "", version: str = "") -> Statistics:
         """Return the inference statistics of one model, or of all: counts, and times in nanoseconds."""
         path = _model_path(model, version) if model else "v2/models"
         said = self._ask_model(model, f"{path}/stats") if model else self._ask("GET", f"{path}/stats")
         with _reading("statistics"):
-            return list(said["model_stats"])
+            return Statistics(said["model_stats"])
 
     def repository_index(self) -> list[ModelState]:
         """Return the state of every version of every model in the repository."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tritonnb import records
-from tritonnb.client import Health, ModelState
+from tritonnb.client import Health, Logs, ModelList, ModelState
 from tritonnb.errors import DeploymentError, Interrupted, ServerError, SpecError, TritonNbError
 from tritonnb.handle import current
 from tritonnb.handle.run import Run, reason
@@ -117,7 +117,7 @@ class Deployment(Served):
         """Return the bearer keys; straight to Triton there is one."""
         return (self._run.key,)
 
-    def get_logs(self, num_lines: int = 5000) -> str:
+    def get_logs(self, num_lines: int = 5000) -> Logs:
         """Return the last lines of the server's log.
 
         Parameters
@@ -127,13 +127,13 @@ class Deployment(Served):
         """
         if self.state == "stopped":
             raise self._run.gone()
-        return "\n".join(self._run.engine.logs().splitlines()[-num_lines:])
+        return Logs("\n".join(self._run.engine.logs().splitlines()[-num_lines:]))
 
     def health(self) -> Health:
         """Return the state of the server and of every model; also of one that does not run."""
         return dataclasses.replace(super().health(), restarts=self._run.engine.restarts)
 
-    def models(self) -> list[ModelState]:
+    def models(self) -> ModelList:
         """Return every model with its version, its state and, where it is not ready, the reason."""
         problems = {model: reason(model, problem) for model, problem in self._run.problems.items()}
         # tritonnb's own reason, where it has one, is shorter than Triton's.
@@ -144,12 +144,12 @@ class Deployment(Served):
         known = {s.name for s in states}
         refused = [ModelState(m, "", "UNAVAILABLE", why) for m, why in problems.items() if m not in known]
         lost = self._run.engine.lost_processes()
-        return [
+        return ModelList(
             dataclasses.replace(s, state="DEGRADED", reason=lost[s.name])
             if s.name in lost and s.state == "READY"
             else s
             for s in sorted(states + refused, key=lambda s: (s.name, s.version))
-        ]
+        )
 
     # What it does ---------------------------------------------------------------------------------------------------
 

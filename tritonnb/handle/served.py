@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from tritonnb.client import Health, ModelState, read_metrics
+from tritonnb.client import Health, ModelList, read_metrics
 from tritonnb.errors import SpecError, nearest
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tritonnb.client import Client, InferResult, ModelMetadata
+    from tritonnb.client import Client, InferResult, Metrics, ModelConfig, ModelMetadata, Statistics
     from tritonnb.endpoint import Endpoint
 
 
@@ -91,9 +91,10 @@ class Served(ABC):
         client = self._running_client()
         return Health(state, live=client.live(), ready=client.ready(), models=tuple(self.models()))
 
-    def models(self) -> list[ModelState]:
+    def models(self) -> ModelList:
         """Return every model with its version, its state and, where it is not ready, the reason."""
-        return sorted(self._running_client().repository_index(), key=lambda model: (model.name, model.version))
+        states = self._running_client().repository_index()
+        return ModelList(sorted(states, key=lambda model: (model.name, model.version)))
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """Return the names, types and shapes of a model's inputs and outputs.
@@ -107,16 +108,16 @@ class Served(ABC):
         """
         return self._client_for(model).metadata(model, version)
 
-    def config(self, model: str, version: str = "") -> dict[str, Any]:
+    def config(self, model: str, version: str = "") -> ModelConfig:
         """Return a model's completed configuration, as Triton's JSON."""
         return self._client_for(model).config(model, version)
 
-    def statistics(self, model: str = "", version: str = "") -> list[dict[str, Any]]:
+    def statistics(self, model: str = "", version: str = "") -> Statistics:
         """Return Triton's inference statistics, of one model or of all: counts, and times in nanoseconds."""
         client = self._client_for(model) if model else self._running_client()
         return client.statistics(model, version)
 
-    def metrics(self) -> str:
+    def metrics(self) -> Metrics:
         """Return the server's Prometheus metrics as text.
 
         Raises
