@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,19 @@ class SupervisedProcess:
         EngineError
             The server's program could not be started.
         """
+        begun: list[SupervisedProcess] = []
+        try:
+            # In another thread, where Ctrl-C cannot come between a process and the knowledge of it.
+            with ThreadPoolExecutor(1, thread_name_prefix="tritonnb-start") as thread:
+                thread.submit(lambda: begun.append(cls._start(job, folder))).result()
+        except KeyboardInterrupt:
+            for process in begun:
+                process.stop()
+            raise
+        return begun[0]
+
+    @classmethod
+    def _start(cls, job: Job, folder: Path) -> SupervisedProcess:
         (folder / "process.json").unlink(missing_ok=True)
         # Only this user may read it: the command holds the deployment's key.
         with os.fdopen(os.open(folder / "job.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -62,20 +62,21 @@ def run(job: dict, folder: Path, stop: list[int]) -> None:
                 stderr=log,
                 start_new_session=True,
             )
-        tell(folder, server.pid, None, restarts)
-        ended = os.pidfd_open(server.pid)
-        if ended not in select.select([ended, *stop], [], [])[0]:
-            os.killpg(server.pid, signal.SIGTERM)
-            select.select([ended], [], [], job["grace_s"])
+        try:
+            tell(folder, server.pid, None, restarts)
+            ended = os.pidfd_open(server.pid)
+            if ended not in select.select([ended, *stop], [], [])[0]:
+                os.killpg(server.pid, signal.SIGTERM)
+                select.select([ended], [], [], job["grace_s"])
+                return
+            os.close(ended)
+            code = server.wait()
+            failures = 0 if time.monotonic() - began > WELL_AFTER_S else failures
+            again = job["restart"] and code and failures < len(BACK_OFF_S)
+            tell(folder, 0, None if again else code, restarts)
+        finally:  # also when nothing can be told, because somebody removed the folder
             end_group(server.pid)
-            return
-        os.close(ended)
-        code = server.wait()
-        failures = 0 if time.monotonic() - began > WELL_AFTER_S else failures
-        again = job["restart"] and code and failures < len(BACK_OFF_S)
-        tell(folder, 0, None if again else code, restarts)
-        end_group(server.pid)
-        free_shared_memory(job["shared_memory_prefix"])
+            free_shared_memory(job["shared_memory_prefix"])
         if not again:
             select.select(stop, [], [])  # the folder stays until then: its log tells why the server ended
             return
