@@ -16,7 +16,9 @@ SHOWN = ("tritonnb", "ipykernel", "ipywidgets", "tritonclient")
 
 def python_packages() -> Finding:
     """Say whether the installed packages are of versions that tritonnb works with."""
-    installed = {_normal(package.name): package.version for package in metadata.distributions()}
+    # Where a package is installed twice, the first one found is the one that is imported.
+    found_first = reversed(list(metadata.distributions()))
+    installed = {_normal(package.name): package.version for package in found_first}
     if "tritonnb" not in installed:
         mend = "install tritonnb with pip, so that what it asks for is known."
         return Finding(PACKAGES, "unknown", "tritonnb is used without being installed", mend)
