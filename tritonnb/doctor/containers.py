@@ -96,8 +96,9 @@ def docker_daemon(daemon: Daemon) -> Finding:
         case ConnectionError() | TimeoutError() | socket.gaierror():
             return Finding(DOCKER, "missing", "nothing listens at its address", start, f"{tried}: {daemon.error}")
         case _:
+            mend = "restart it (`sudo systemctl restart docker`), or set DOCKER_HOST to where Docker listens."
             reason = last_line(str(daemon.error))
-            return Finding(DOCKER, "broken", "does not answer as Docker does", start, f"{tried}: {reason}")
+            return Finding(DOCKER, "broken", "does not answer as Docker does", mend, f"{tried}: {reason}")
 
 
 def triton_images(daemon: Daemon) -> Finding:
