@@ -153,15 +153,10 @@ def engine_environment(report: Report | None = None) -> EngineEnvironment:
     from filelock import FileLock, Timeout  # noqa: PLC0415  (lazy: the package is imported by every face)
 
     report = report or (lambda _text, _fraction: None)
-    interpreter = find_interpreter()
-    requirements = files("tritonnb").joinpath("engine-requirements.txt").read_text()
-    recipe = json.dumps([str(interpreter.path), interpreter.version, requirements, _STARTUP])
-    key = f"py{interpreter.minor}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    engines = home_folder("engines")
-    environment = EngineEnvironment(engines / key, interpreter)
+    environment = environment_for(find_interpreter())
     if environment.folder.exists():
         return environment
-    lock = FileLock(engines / f"{key}.lock")
+    lock = FileLock(f"{environment.folder}.lock")
     while not lock.is_locked:
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=1)
@@ -169,10 +164,21 @@ def engine_environment(report: Report | None = None) -> EngineEnvironment:
         report("another process is building the engine; waiting for it", None)
     try:
         if not environment.folder.exists():
-            _build(environment, requirements, report)
+            _build(environment, report)
     finally:
         lock.release()
     return environment
+
+
+def environment_for(interpreter: Interpreter) -> EngineEnvironment:
+    """Return the engine environment that this release uses with an interpreter, built or not."""
+    recipe = json.dumps([str(interpreter.path), interpreter.version, _requirements(), _STARTUP])
+    key = f"py{interpreter.minor}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    return EngineEnvironment(home_folder("engines") / key, interpreter)
+
+
+def _requirements() -> str:
+    return files("tritonnb").joinpath("engine-requirements.txt").read_text()
 
 
 def find_interpreter() -> Interpreter:
@@ -233,7 +239,7 @@ def _candidates() -> Iterator[str]:
             yield path
 
 
-def _build(environment: EngineEnvironment, requirements: str, report: Report) -> None:
+def _build(environment: EngineEnvironment, report: Report) -> None:
     """Build beside the final place and move there at the end, so that a half-built one is never used."""
     engines = environment.folder.parent
     for leftover in engines.glob(
@@ -255,6 +261,7 @@ def _build(environment: EngineEnvironment, requirements: str, report: Report) ->
              "--python", environment.interpreter.path, draft / "env"],
         )  # fmt: skip
         pinned = draft / "requirements.txt"
+        requirements = _requirements()
         pinned.write_text(requirements)
         count = len(re.findall(r"^[\w-]+.*==", requirements, re.MULTILINE))
         _run(

@@ -1,0 +1,288 @@
+"""What runs: every living deployment of this user, whoever deployed it, and what this process is connected to."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psutil
+
+from tritonnb import records
+from tritonnb.client import Client
+from tritonnb.endpoint import Endpoint
+from tritonnb.engines import engine_for
+from tritonnb.errors import DeploymentError, ServerError, nearest
+from tritonnb.handle import Deployment, deployments
+from tritonnb.render.html import table
+from tritonnb.render.text import stable_output, text_table
+from tritonnb.spec import Spec
+from tritonnb.supervise import SupervisedProcess, is_running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tritonnb.client import ModelState
+    from tritonnb.engines.base import Engine
+    from tritonnb.handle import Served
+
+#: How long a server may take to answer before it counts as one that does not, in seconds.
+PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A deployment that runs, or a connection.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    state
+        In a word: starting, ready, degraded, failed or stopped.
+    engine
+        What runs its server; ``connection`` where that is somebody else's.
+    url, grpc_url, metrics_url
+        Where it answers; empty where unknown.
+    models_ready, models
+        How many of its models are ready, and how many it has.
+    keep
+        Whether it outlives the process that deployed it.
+    owner
+        The process that deployed it, in words; empty where that is not known.
+    owner_pid
+        Its number; None where it no longer runs.
+    age_s
+        How long ago it was deployed, in seconds.
+    memory_bytes
+        Resident memory of the server and its processes.
+    """
+
+    name: str
+    state: str
+    engine: str
+    url: str = ""
+    grpc_url: str = ""
+    metrics_url: str = ""
+    models_ready: int = 0
+    models: int = 0
+    keep: bool = False
+    owner: str = ""
+    owner_pid: int | None = None
+    age_s: float | None = None
+    memory_bytes: int | None = None
+
+    def _row(self) -> tuple[str, ...]:
+        owner = self.owner if stable_output() or not self.owner_pid else f"{self.owner} {self.owner_pid}"
+        whose = ", ".join(filter(None, ["kept" if self.keep else "", owner]))
+        row = (self.name, self.state, f"{self.models_ready}/{self.models}", self.engine, whose or "-")
+        if stable_output():
+            return row
+        age = "-" if self.age_s is None else age_text(self.age_s)
+        memory = "-" if self.memory_bytes is None else f"{self.memory_bytes / 2**20:.0f} MB"
+        return (*row, age, self._ports(), memory)
+
+    def _ports(self) -> str:
+        ports = (urlsplit(self.url).port, self.grpc_url.rpartition(":")[2], urlsplit(self.metrics_url).port)
+        return " ".join(str(port) for port in ports if port) or "-"
+
+
+@dataclass(frozen=True, repr=False)
+class Status:
+    """Deployments at a glance; with ``TRITONNB_STABLE_OUTPUT=1`` without process numbers, ages, ports and memory.
+
+    Parameters
+    ----------
+    deployments
+        The oldest first.
+    """
+
+    deployments: tuple[Running, ...]
+
+    def _title(self) -> str:
+        count = len(self.deployments)
+        return f"{count} deployment{'' if count == 1 else 's'}" if count else "No deployment runs."
+
+    def _columns(self) -> tuple[str, ...]:
+        columns = ("Name", "State", "Models", "Engine", "Owner")
+        return columns if stable_output() else (*columns, "Age", "Ports (HTTP, gRPC, metrics)", "Memory")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [deployment._row() for deployment in self.deployments]  # noqa: SLF001  (of the same module)
+
+    def __repr__(self) -> str:
+        return text_table(self._title(), self._rows(), self._columns())
+
+    def _repr_html_(self) -> str:
+        return table(self._title(), self._columns(), self._rows())
+
+
+def status() -> Status:
+    """Return the deployments and connections of this process, and those that are kept."""
+    handles = deployments()
+    names = {handle.name for handle in handles}
+    kept = [record for record in records.records() if record.keep and record.name not in names]
+    return _status([*kept, *handles])
+
+
+def running() -> Status:
+    """Return every living deployment of this user, whoever deployed it."""
+    return _status(records.records())
+
+
+def record_named(name: str) -> records.Record:
+    """Return the record of the living deployment of this name, whoever deployed it.
+
+    Raises
+    ------
+    DeploymentError
+        There is none.
+    """
+    known = {record.name: record for record in records.records()}
+    if name not in known:
+        hint = nearest(name, known) or "`tritonnb ps` lists those that run."
+        raise DeploymentError(f"No deployment {name!r} runs.", hint=hint)
+    return known[name]
+
+
+def stop(record: records.Record) -> None:
+    """Stop a deployment, whoever deployed it, and remove all that was made for it."""
+    _engine(record).stop()
+
+
+def log_pieces(record: records.Record, lines: int, *, follow: bool) -> Iterator[str]:
+    """Yield the last lines of a server's log and, to follow it, what comes to it until the deployment has ended."""
+    engine = _engine(record)
+    logs = engine.logs()
+    yield "".join(logs.splitlines(keepends=True)[-lines:])
+    while follow and record.alive:
+        time.sleep(0.2)
+        shown, logs = len(logs), engine.logs()
+        yield logs[shown:]
+
+
+def owner_text(pid: int, started: int) -> str:
+    """Say what a process is: ``notebook kernel``, or its program; ``this process``; ``ended`` where it is gone."""
+    if not is_running(pid, started):
+        return "ended"
+    if pid == psutil.Process().pid:
+        return "this process"
+    try:
+        command = psutil.Process(pid).cmdline()
+    except psutil.Error:  # it has just ended
+        return "ended"
+    if any("ipykernel" in word for word in command):
+        return "notebook kernel"
+    script = next((word for word in command[1:] if not word.startswith("-")), "") if command else ""
+    return Path(script or (command or ["process"])[0]).name
+
+
+def age_text(seconds: float) -> str:
+    """Return an age as people say it: ``5 s``, ``12 min``, ``3 h``, ``4 d``."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _engine(record: records.Record) -> Engine:
+    engine = engine_for(Spec.from_yaml(record.spec), record.folder, record.key)
+    engine.attach(_endpoint(record))
+    return engine
+
+
+def _endpoint(record: records.Record) -> Endpoint:
+    return Endpoint(record.url, record.grpc_url, record.metrics_url, {"Authorization": f"Bearer {record.key}"})
+
+
+def _status(found: Sequence[Served | records.Record]) -> Status:
+    if not found:
+        return Status(())
+    with ThreadPoolExecutor(len(found), thread_name_prefix="tritonnb-status") as pool:  # one that hangs delays no other
+        return Status(tuple(pool.map(_look, found)))
+
+
+def _look(found: Served | records.Record) -> Running:
+    if isinstance(found, records.Record):
+        return _of_record(found, _of_process(found))
+    if isinstance(found, Deployment):
+        record = next((record for record in records.records() if record.name == found.name), None)
+        if record:
+            return _of_record(record, found.state)
+        return Running(found.name, found.state, found.engine, keep=found.spec.keep, owner="this process")
+    state, models = _ask(found.endpoint)
+    return Running(
+        found.name,
+        state,
+        "connection",
+        found.url,
+        found.grpc_url,
+        found.metrics_url,
+        sum(model.state == "READY" for model in models),
+        len(models),
+    )
+
+
+def _of_record(record: records.Record, state: str) -> Running:
+    asked, models = _ask(_endpoint(record)) if state in {"", "ready", "degraded"} else (state, [])
+    owner = owner_text(record.owner, record.owner_started)
+    return Running(
+        record.name,
+        state or asked,
+        record.engine,
+        record.url,
+        record.grpc_url,
+        record.metrics_url,
+        sum(model.state == "READY" for model in models),
+        len(models),
+        record.keep,
+        owner,
+        record.owner if owner != "ended" else None,
+        records.age_s(record),
+        _memory(record.folder),
+    )
+
+
+def _of_process(record: records.Record) -> str:
+    """Return the state that the server's process is in; empty while it runs: then the server itself is asked."""
+    process = SupervisedProcess.attach(record.folder)
+    if process is None or process.exit_code() is not None:
+        return "failed"
+    return "" if process.pid else "starting"
+
+
+def _ask(endpoint: Endpoint) -> tuple[str, list[ModelState]]:
+    """Ask a server for its state, in a word, and for its models."""
+    with Client(endpoint, timeout=PATIENCE_S) as client:
+        if not client.live():
+            return "failed", []
+        try:
+            models = client.repository_index()
+        except ServerError:  # not every server lists its models, nor to everybody
+            return "ready" if client.ready() else "starting", []
+    failed = [model for model in models if model.state != "READY" and model.reason != "unloaded"]
+    if any(not model.reason for model in failed):
+        return "starting", models
+    return "degraded" if failed else "ready", models
+
+
+def _memory(folder: Path) -> int | None:
+    """Return the resident memory of a server and its children; what they share counts once for each."""
+    process = SupervisedProcess.attach(folder)
+    if not process or not process.pid:
+        return None
+    try:
+        server = psutil.Process(process.pid)
+        tree = [server, *server.children(recursive=True)]
+    except psutil.Error:
+        return None
+    total = 0
+    for one in tree:
+        try:
+            total += one.memory_info().rss
+        except psutil.Error:  # it has just ended
+            continue
+    return total
