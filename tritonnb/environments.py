@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonnb.errors import EngineError, EnvironmentBuildError
-from tritonnb.home import home_folder
+from tritonnb.home import home, home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,7 +156,7 @@ def engine_environment(report: Report | None = None) -> EngineEnvironment:
     environment = environment_for(find_interpreter())
     if environment.folder.exists():
         return environment
-    lock = FileLock(f"{environment.folder}.lock")
+    lock = FileLock(home_folder("engines") / f"{environment.folder.name}.lock")
     while not lock.is_locked:
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=1)
@@ -174,7 +174,17 @@ def environment_for(interpreter: Interpreter) -> EngineEnvironment:
     """Return the engine environment that this release uses with an interpreter, built or not."""
     recipe = json.dumps([str(interpreter.path), interpreter.version, _requirements(), _STARTUP])
     key = f"py{interpreter.minor}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    return EngineEnvironment(home_folder("engines") / key, interpreter)
+    return EngineEnvironment(home() / "engines" / key, interpreter)
+
+
+def check_room(folder: Path) -> None:
+    """Raise `EnvironmentBuildError` where a folder's disk has no room for an engine."""
+    free_mb = shutil.disk_usage(folder).free // 2**20
+    if free_mb < ROOM_MB:
+        raise EnvironmentBuildError(
+            f"The engine needs {ROOM_MB} MB in {folder}, and {free_mb} MB are free.",
+            hint="make room, or set TRITONNB_HOME to a folder on another disk.",
+        )
 
 
 def _requirements() -> str:
@@ -242,16 +252,10 @@ def _candidates() -> Iterator[str]:
 def _build(environment: EngineEnvironment, report: Report) -> None:
     """Build beside the final place and move there at the end, so that a half-built one is never used."""
     engines = environment.folder.parent
-    for leftover in engines.glob(
-        f"{environment.folder.name}.building-*"
-    ):  # of a build that was killed; we hold the lock
+    # Of a build that was killed, and no other: we hold the lock.
+    for leftover in engines.glob(f"{environment.folder.name}.building-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    free_mb = shutil.disk_usage(engines).free // 2**20
-    if free_mb < ROOM_MB:
-        raise EnvironmentBuildError(
-            f"The engine needs {ROOM_MB} MB in {engines}, and {free_mb} MB are free.",
-            hint="make room, or set TRITONNB_HOME to a folder on another disk.",
-        )
+    check_room(engines)
     draft = Path(tempfile.mkdtemp(prefix=f"{environment.folder.name}.building-", dir=engines))
     try:
         report(f"making a Python {environment.interpreter.minor} environment", 0.0)

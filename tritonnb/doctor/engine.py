@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from tritonnb.doctor.programs import answer_of, last_line
 from tritonnb.doctor.report import ENGINE, INTERPRETER, Finding, megabytes
-from tritonnb.environments import EngineEnvironment, Interpreter, engine_environment, find_interpreter
+from tritonnb.environments import EngineEnvironment, Interpreter, check_room, environment_for, find_interpreter
 from tritonnb.errors import EngineError, EnvironmentBuildError
-from tritonnb.home import home
 
 
 def search_interpreter() -> Interpreter | Exception:
@@ -37,30 +34,20 @@ def built_engine(search: Interpreter | Exception) -> Finding:
     """Say whether the engine is built, and whether what was built still works."""
     if not isinstance(search, Interpreter):
         return Finding(ENGINE, "unknown", "needs its Python first", "see to its Python first.")
-    folder = home() / "engines"
-    try:
-        environment = engine_environment(_refuse_to_build) if folder.is_dir() else None
-    except _NotBuiltError:
-        environment = None
-    except EnvironmentBuildError as error:
-        return Finding(ENGINE, "missing", "not built, and no room for it", error.hint, error.message)
-    if not environment:
+    environment = environment_for(search)
+    if not environment.folder.exists():
+        engines = environment.folder.parent
+        try:
+            check_room(next(above for above in engines.parents if above.exists()))
+        except EnvironmentBuildError as error:
+            return Finding(ENGINE, "missing", "not built, and no room for it", error.hint, error.message)
         mend = "run `tritonnb engine install`; the first deployment does it too."
-        return Finding(ENGINE, "missing", "not built", mend, str(folder))
+        return Finding(ENGINE, "missing", "not built", mend, str(engines))
     if complaint := _complaint(environment):
         mend = "remove its folder and run `tritonnb engine install`."
         return Finding(ENGINE, "broken", "built, but damaged", mend, f"{environment.folder}: {complaint}")
     size = sum(file.stat().st_size for file in environment.folder.rglob("*") if file.is_file())
     return Finding(ENGINE, "ok", "built, and its server runs", detail=f"{environment.folder}, {megabytes(size)}")
-
-
-class _NotBuiltError(Exception):
-    """The engine would have to be built first."""
-
-
-def _refuse_to_build(text: str, _fraction: float | None) -> NoReturn:
-    # Only a build, or the wait for another's, reports anything; what it had begun is removed again.
-    raise _NotBuiltError(text)
 
 
 def _complaint(environment: EngineEnvironment) -> str:
