@@ -52,7 +52,7 @@ class EmbeddedEngine:
         self._key = key
         self._environment: EngineEnvironment | None = None
         self._process: SupervisedProcess | None = None
-        self._stubs: dict[str, set[psutil.Process]] = {}
+        self._stubs: dict[str, dict[psutil.Process, str]] = {}
         self._stubs_of_server = 0
         self._telling = threading.Lock()
         self._log = folder / "server.log"
@@ -183,7 +183,7 @@ class EmbeddedEngine:
 
     def watch(self, model: str) -> None:
         """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
-        self._stubs[model] = set(self._stubs_of(model))
+        self._stubs[model] = self._stubs_of(model)
         self._tell_loaded()
 
     def forget(self, model: str) -> None:
@@ -200,36 +200,43 @@ class EmbeddedEngine:
         """Return, by model, how many of its stub processes have died since it became ready."""
         server = self._process.pid if self._process else 0
         if server and server != self._stubs_of_server:  # the server was started again, with new stubs
-            self._stubs = {model: set(self._stubs_of(model)) for model in self._stubs}
+            self._stubs = {model: self._stubs_of(model) for model in self._stubs}
             self._stubs_of_server = server
         lost = {}
         for model, stubs in list(self._stubs.items()):
-            dead = sum(not _runs(stub) for stub in stubs)
+            dead = [instance for stub, instance in stubs.items() if not _runs(stub)]
+            if dead:  # an ensemble that is loaded has its parts loaded anew: the instances then have other processes
+                running = self._stubs_of(model)
+                dead = [instance for instance in dead if instance not in running.values()]
+                if not dead and self._stubs.get(model) is stubs:
+                    self._stubs[model] = running
             if dead:
                 crash = crash_reason(model, self.logs())
                 died = f"died: {crash}" if crash else "died"
-                lost[model] = f"{dead} of its {len(stubs)} processes {died}; its requests fail. Load it again."
+                lost[model] = f"{len(dead)} of its {len(stubs)} processes {died}; its requests fail. Load it again."
         return lost
 
-    def _stubs_of(self, model: str) -> list[psutil.Process]:
+    def _stubs_of(self, model: str) -> dict[psutil.Process, str]:
+        """Return the stub processes of a model with the names of their instances."""
         if not self._process:
-            return []
+            return {}
         models = self._folder / "models" / model
-        stubs = []
+        stubs: dict[str, psutil.Process] = {}
         try:
             children = psutil.Process(self._process.pid).children()
         except psutil.Error:  # the server has just ended
-            return []
-        for process in children:
+            return {}
+        # A model that was loaded anew has the old processes for some seconds more: the youngest of an instance counts.
+        for process in sorted(children, key=lambda child: child.create_time()):
             try:
                 arguments = process.cmdline()
             except psutil.Error:
                 continue
-            if len(arguments) > 1 and Path(arguments[1]).is_relative_to(
-                models
-            ):  # the stub's first argument: its model file
-                stubs.append(process)
-        return stubs
+            # The stub's first argument is its model file; the last but one its instance, or, for the process that
+            # completes the configuration and then ends, the model.
+            if len(arguments) > 2 and Path(arguments[1]).is_relative_to(models) and arguments[-2] != model:  # noqa: PLR2004  (as said)
+                stubs[arguments[-2]] = process
+        return {process: instance for instance, process in stubs.items()}
 
     def logs(self) -> str:
         """Return the server's log so far."""
