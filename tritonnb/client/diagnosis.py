@@ -16,23 +16,21 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 12
 
-_ON_CPU = (
-    "write `instance_group [{ kind: KIND_CPU }]` or leave it out: this server sees no GPU (the embedded one never)."
-)
 _CRASHED = "a library that it calls crashed there; call it in a Python by itself to see why."
-_EXECUTE = "`def execute(self, requests)` in model.py returns a list with one InferenceResponse for each request."
 # A cause, and its cure; the hint's {name} is what the cause's group of that name holds.
 _KNOWN = (
     (
-        r"No module named '(?P<name>[^'.]+)",
+        r"No module named '",
         "put a module of your own beside model.py; packages come from the server's Python, not the notebook's.",
     ),
     (
-        r"(?P<name>lib(?:cuda|cu[a-z]+|nv[a-z]+)[\w.-]*\.so[\w.]*): cannot open shared object",
+        r"(?P<name>lib(?:cuda|cublas|cudnn|cufft|curand|cusolver|cusparse|nccl|nv)\w*\.so[\w.]*): cannot open shared",
         "take the package's CPU build: {name} belongs to a GPU, and this server sees none.",
     ),
-    (r"has kind KIND_GPU but no GPUs|unsupported gpu id", _ON_CPU),
-    (r"KIND_GPU, but the onnxruntime", _ON_CPU),
+    (
+        r"has kind KIND_GPU but no GPUs|unsupported gpu id|KIND_GPU, but the onnxruntime",
+        "write `instance_group [{ kind: KIND_CPU }]` or leave it out: this server has no GPU, the embedded one never.",
+    ),
     (
         r"not available or ambiguous: (?P<name>.+)",
         "add {name} to the repository, or correct its model_name in ensemble_scheduling.",
@@ -42,7 +40,7 @@ _KNOWN = (
         "correct version_policy in config.pbtxt, or add the version folder that it names.",
     ),
     (
-        r"no room in /dev/shm|No space left on device",
+        r"no room in /dev/shm",
         "make room there (`df -h /dev/shm`) or have fewer instances; a container has as much as its --shm-size.",
     ),
     (
@@ -53,7 +51,10 @@ _KNOWN = (
         r"no attribute 'TritonPythonModel'",
         "model.py must define `class TritonPythonModel`; a folder `model` beside model.py hides it: rename the folder.",
     ),
-    (r"does not implement `execute`|Number of InferenceResponse objects do not match", _EXECUTE),
+    (
+        r"does not implement `execute`|Number of InferenceResponse objects do not match",
+        "`def execute(self, requests)` in model.py returns a list with one InferenceResponse for each request.",
+    ),
     (
         r"failed to poll from model repository",
         "the server's log holds the reason; often it is the config.pbtxt, or no version folder.",
