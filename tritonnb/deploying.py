@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import secrets
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tritonnb import records
-from tritonnb.errors import DeploymentError, Interrupted, SpecError
+from tritonnb.errors import DeploymentError, Interrupted, SpecError, TritonNbError
 from tritonnb.handle import Connection, Deployment, deployments
 from tritonnb.handle.run import Run
 from tritonnb.render.progress import Progress
@@ -18,6 +19,9 @@ from tritonnb.spec import Spec
 
 if TYPE_CHECKING:
     from tritonnb.handle import Served
+
+#: How long `find` waits for a server that another process may still be starting, in seconds.
+ATTACH_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -192,4 +196,7 @@ def find(name: str) -> Served:
 
     if any(d.name == name for d in deployments()) or not (record := records.record_of(name)):
         return deployment(name)
-    return Deployment.attach(record)
+    found = Deployment.attach(record)
+    with contextlib.suppress(TritonNbError):  # one that has failed is found too: to look at it, or to delete it
+        found.settle(ATTACH_WITHIN_S, lambda: None)
+    return found
