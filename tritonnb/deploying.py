@@ -52,7 +52,8 @@ def deploy(
     ----------
     source
         What to serve: a path (an ``.onnx`` file, a model's directory, a model repository, the article's ``models``
-        folder), a spec's ``.yaml`` file, a `Spec`, or an ``onnx.ModelProto`` or its bytes.
+        folder), a spec's ``.yaml`` file, a `Spec`, or an ``onnx.ModelProto`` or its bytes. Without one, but with a
+        ``name``, it begins without models, for `Deployment.write_model`.
     replace
         Where a deployment of this name runs with another spec, replace it; without, that is an error.
     wait
@@ -82,8 +83,13 @@ def launch(
     """Do what `deploy` does and tell what came of it."""
     spec, memory = _what(source, options)
     _check_served(spec)
-    if not memory and not models_of(spec):
-        raise SpecError("The spec names no models.", hint="give `models: PATH`, or a path to `%triton_deploy`.")
+    # A name of its own says that it is meant: a deployment for models that are written in cells.
+    nameless = not options.get("name") and spec.name == Spec.from_options().name
+    if not memory and not models_of(spec) and nameless:
+        raise SpecError(
+            "The spec names no models.",
+            hint="give `models: PATH`, or a path to `%triton_deploy`; with a `name` alone it begins without models.",
+        )
     records.sweep()
     with Progress(f"Deploying {spec.name!r}") as progress:
         run = Run(spec, records.new_folder(spec.name), secrets.token_urlsafe(32), memory)

@@ -136,14 +136,17 @@ class Deployment(Served):
     def models(self) -> ModelList:
         """Return every model with its version, its state and, where it is not ready, the reason."""
         problems = {model: reason(model, problem) for model, problem in self._run.problems.items()}
-        # tritonnb's own reason, where it has one, is shorter than Triton's.
+        # tritonnb's own reason, where it has one, is shorter than Triton's; and Triton has none where what was loaded
+        # before goes on serving.
         states = [
-            dataclasses.replace(s, reason=problems[s.name]) if s.name in problems and s.state != "READY" else s
+            dataclasses.replace(s, reason=("loading it anew failed: " if s.state == "READY" else "") + problems[s.name])
+            if s.name in problems
+            else s
             for s in super().models()
         ]
         known = {s.name for s in states}
         refused = [ModelState(m, "", "UNAVAILABLE", why) for m, why in problems.items() if m not in known]
-        lost = self._run.engine.lost_processes()
+        lost = {m: self._run.cells.located(why) for m, why in self._run.engine.lost_processes().items()}
         return ModelList(
             dataclasses.replace(s, state="DEGRADED", reason=lost[s.name])
             if s.name in lost and s.state == "READY"
@@ -163,6 +166,58 @@ class Deployment(Served):
         """
         self._run.load(model)
 
+    def write_model(self, model: str, code: str, *, config: str | None = None) -> None:
+        """Write a model of the Python backend and load it at once, as ``%%triton_model`` does.
+
+        The code is kept with the deployment, laid over the sources, which are not changed, and outlives `reload`,
+        `update` and a restart of the server. Called again it replaces the code and loads the model anew.
+
+        Parameters
+        ----------
+        model
+            A name of its own, or that of a model of the sources, whose latest version it replaces.
+        code
+            The ``model.py``.
+        config
+            The ``config.pbtxt``; where left out, the one written before or that of the sources. A model without one
+            names its inputs and outputs in ``auto_complete_config``.
+
+        Raises
+        ------
+        RepositoryError
+            The code is no Python, or the config does not follow Triton's schema; nothing was changed.
+        ServerError
+            The model could not be loaded; names the code's own line. What was loaded before goes on serving.
+        """
+        self._run.write_cell(model, code=code, config=config)
+
+    def write_config(self, model: str, text: str) -> bool:
+        """Write the ``config.pbtxt`` of a model and load the model anew, as ``%%triton_pbtxt`` does.
+
+        It takes the place of the sources' own, which is not changed, and of the spec's keys, and is kept as the code of
+        `write_model` is.
+
+        Parameters
+        ----------
+        model
+            Any model, also one that is made of this config alone: an ensemble.
+        text
+            The ``config.pbtxt``.
+
+        Returns
+        -------
+        bool
+            Whether the model is loaded; False where it has no files yet, and the config waits for `write_model`.
+
+        Raises
+        ------
+        ModelConfigError
+            The text does not follow Triton's schema; with line and column. Nothing was changed.
+        ServerError
+            The model could not be loaded. What was loaded before goes on serving.
+        """
+        return self._run.write_cell(model, config=text)
+
     def unload(self, model: str, *, dependents: bool = False) -> None:
         """Unload a model; its requests are refused from then on.
 
@@ -171,7 +226,7 @@ class Deployment(Served):
         model
             Triton's name of the model.
         dependents
-            Of an ensemble: unload the models that it is made of too.
+            Of an ensemble: unload the models that it is made of too, but for those that another ensemble needs.
         """
         self._run.unload(model, dependents=dependents)
 
@@ -220,7 +275,8 @@ class Deployment(Served):
         old, server = self._run, spec.server
         fixed = {server.http_port, server.grpc_port, server.metrics_port} - {None}
         in_place = bool(fixed & {old.spec.server.http_port, old.spec.server.grpc_port, old.spec.server.metrics_port})
-        new = Run(spec, records.new_folder(self.name), old.key, old.memory)
+        cells = old.cells.read()
+        new = Run(spec, records.new_folder(self.name), old.key, old.memory, cells)
         try:
             if in_place:
                 old.stop()
@@ -229,7 +285,7 @@ class Deployment(Served):
         except BaseException:
             new.stop()
             if in_place:
-                self._run = Run(old.spec, records.new_folder(self.name), old.key, old.memory)
+                self._run = Run(old.spec, records.new_folder(self.name), old.key, old.memory, cells)
                 self._run.launch()
             raise
         self._run = new
@@ -251,7 +307,9 @@ class Deployment(Served):
             if failure := self._run.failure_behind(error):
                 raise failure from error
             if lost := self._run.engine.lost_processes().get(model):
-                raise DeploymentError(f"Model {model!r} failed: {lost}", hint=f"`load({model!r})`.") from error
+                why = self._run.cells.located(lost)
+                raise DeploymentError(f"Model {model!r} failed: {why}", hint=f"`load({model!r})`.") from error
+            error.message = self._run.cells.located(error.message)
             raise
 
     def delete(self) -> None:

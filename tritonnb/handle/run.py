@@ -20,11 +20,12 @@ from tritonnb.errors import (
     TritonNbError,
     nearest,
 )
-from tritonnb.repository import models_of, stage
+from tritonnb.handle.cells import Cells, check
+from tritonnb.repository import Cell, models_of, stage
 from tritonnb.supervise import started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tritonnb.endpoint import Endpoint
@@ -48,16 +49,27 @@ class Run:
         The bearer key.
     memory
         Models that are in no file.
+    cells
+        Models written in notebook cells, taken over from the run before.
     """
 
-    def __init__(self, spec: Spec, folder: Path, key: str, memory: tuple[Model, ...] = ()) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        folder: Path,
+        key: str,
+        memory: tuple[Model, ...] = (),
+        cells: Mapping[str, Cell] | None = None,
+    ) -> None:
         self.spec = spec
         self.folder = folder
         self.key = key
         self.memory = memory
+        self.cells = Cells(folder)
         self.engine = engine_for(spec, folder, key)
         self.problems: dict[str, TritonNbError] = {}
         self.error: Exception | None = None
+        self._cells_before = dict(cells or {})
         self._staged: tuple[str, ...] = ()
         self._client: Client | None = None
         self._settled = threading.Event()
@@ -93,6 +105,8 @@ class Run:
 
     def _start(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for model, cell in self._cells_before.items():
+            self.cells.write(model, cell)
         self._stage()
         self.engine.start()
         endpoint = self.engine.endpoint
@@ -116,7 +130,7 @@ class Run:
 
     def _stage(self) -> None:
         configs = {name: source.config for name, source in self.spec.models.items() if source.config}
-        staged = stage(self.memory or models_of(self.spec), self.folder / "models", configs)
+        staged = stage(self.memory or models_of(self.spec), self.folder / "models", configs, self.cells.read())
         self._staged = staged.models
         self.problems.update(staged.problems)
 
@@ -134,7 +148,7 @@ class Run:
             list(pool.map(self._load, self._staged))
         if failure := self.engine.failure():
             raise failure
-        if not set(self._staged) - set(self.problems):
+        if self.problems and not set(self._staged) - set(self.problems):
             raise DeploymentError(
                 f"No model of deployment {self.spec.name!r} could be loaded.\n{self.reasons()}",
                 hint="mend the model and deploy it again.",
@@ -160,7 +174,7 @@ class Run:
             if state.state == "READY":
                 self.engine.watch(name)
             elif state.reason != "unloaded":
-                self.problems[name] = ServerError(state.reason)
+                self.problems[name] = ServerError(self.cells.located(state.reason))
 
     def settle(self, timeout: float | None, each: Callable[[], None] = lambda: None) -> None:
         """Wait until the server has come up, and raise why it has not.
@@ -215,7 +229,8 @@ class Run:
     def client_for(self, model: str) -> Client:
         """Return the client for a request to ``model``, or raise why it cannot be sent."""
         client = self.client()
-        if problem := self.problems.get(model):
+        # After a load that failed, what was loaded before may go on serving.
+        if (problem := self.problems.get(model)) and not client.model_ready(model):
             raise DeploymentError(
                 f"Model {model!r} is not ready: {reason(model, problem)}",
                 hint="" if problem.hint else f"mend it and `load({model!r})`.",
@@ -239,17 +254,65 @@ class Run:
             self._check_known(model)
             if model in self.engine.lost_processes():
                 client.unload(model)  # Triton passes over a load when no file has changed
-            if model not in self.problems:
-                self.engine.forget(model)
-                self._load(model)
-            if problem := self.problems.get(model):
-                raise problem
+            self._load_staged(model)
+
+    def write_cell(self, model: str, *, code: str | None = None, config: str | None = None) -> bool:
+        """Keep what a cell holds of a model and load it; tell whether it is loaded: a config may wait for its model.
+
+        Where the load fails and the model served before, the cell from before is kept, for that is what serves.
+        """
+        check(model, Cell(code, config))
+        client = self.client()
+        with self._loading:
+            before = self.cells.read().get(model, Cell())
+            served = client.model_ready(model)
+            self.cells.write(
+                model,
+                Cell(before.code if code is None else code, before.config if config is None else config),
+            )
+            try:
+                self.problems.pop(model, None)
+                self._stage()
+                if model not in self._staged and model not in self.problems:
+                    return False
+                self._touch(model)
+                self._load_staged(model)
+            except TritonNbError as error:
+                if served:
+                    self.cells.write(model, before)
+                    self.problems.pop(model, None)
+                    self._stage()
+                    error.hint = " ".join(filter(None, [error.hint, "What was loaded before goes on serving."]))
+                raise
+        return True
+
+    def _touch(self, model: str) -> None:
+        """Make Triton load a model's code anew though it may be the same: a cell is run again to run it again."""
+        for file in (self.folder / "models" / model).glob("*/model.py"):
+            file.touch()
 
     def unload(self, model: str, *, dependents: bool = False) -> None:
-        """Unload a model."""
+        """Unload a model, with ``dependents`` also the models that it is made of and no other ensemble needs."""
         with self._loading:
-            self.engine.forget(model)
-            self.client_for(model).unload(model, dependents=dependents)
+            client = self.client_for(model)
+            # Triton itself spares those that were loaded by name, as all are here.
+            parts = self._parts(model) if dependents else set()
+            if parts:
+                others = {state.name for state in client.repository_index() if state.state == "READY"} - {model}
+                parts -= {part for other in others for part in self._parts(other)}
+            for each in (model, *sorted(parts)):
+                self.engine.forget(each)
+                client.unload(each)
+
+    def _parts(self, model: str) -> set[str]:
+        """Return the models that an ensemble is made of; an empty set for any other model."""
+        try:
+            config = self._connected().config(model)
+        except ServerError:  # it is not ready, so it holds on to nothing
+            return set()
+        steps = config.get("ensemble_scheduling", {}).get("step", ())
+        parts = {step["model_name"] for step in steps}
+        return parts.union(*(self._parts(part) for part in parts))
 
     def reload(self) -> None:
         """Stage the sources again, load every model whose files changed, and unload those that are gone."""
@@ -265,13 +328,23 @@ class Run:
                 if model not in self.problems:
                     self._load(model)
 
+    def _load_staged(self, model: str) -> None:
+        if model not in self.problems:
+            self.engine.forget(model)
+            self._load(model)
+        if problem := self.problems.get(model):
+            raise problem
+
     def _load(self, model: str) -> None:
+        client = self._connected()
         try:
-            self._connected().load(model)
+            client.load(model)
         except ServerError as error:
+            error.message = self.cells.located(error.message)
             self.problems[model] = error
-        else:
-            self.engine.watch(model)
+            if not client.model_ready(model):
+                return
+        self.engine.watch(model)
 
     def reasons(self) -> str:
         """Return why models are not ready, a line or more each."""

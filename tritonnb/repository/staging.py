@@ -10,6 +10,9 @@ ones that people edit (``config.pbtxt``, ``model.py``, labels), are copied, whic
 next staging; only large ones, the weights, are linked, for a copy of them costs time and room. What stays: weights
 that are mapped into memory (ONNX's external data) and overwritten in place change under a running model. Saving
 them under a new name, or into a file that is renamed afterwards, is safe.
+
+What a notebook's cell holds of a model is laid over its sources: the code is its latest version's ``model.py``, the
+text its ``config.pbtxt``.
 """
 
 from __future__ import annotations
@@ -22,18 +25,18 @@ from typing import TYPE_CHECKING, Any
 
 from tritonnb.errors import ModelConfigError, RepositoryError, TritonNbError, nearest
 from tritonnb.repository.external_data import external_files
-from tritonnb.repository.layout import is_clutter
+from tritonnb.repository.layout import Model, is_clutter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from tritonnb.repository.layout import Model
 
 _LINKED_FROM = 1 << 20  # bytes
 # Never the name of a staged file, because such names are clutter.
 _NEW = ".new~"
 
 _CONFIG = PurePosixPath("config.pbtxt")
+# What in a config decides who serves which file.
+_BACKEND_KEYS = ("backend", "platform", "default_model_filename")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,23 @@ class Staged:
     problems: Mapping[str, TritonNbError]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What notebook cells hold of a model.
+
+    Parameters
+    ----------
+    code
+        A ``model.py`` for the Python backend.
+    config
+        A ``config.pbtxt``; it takes the place of the sources' and of the spec's keys. Kept by itself, for a model
+        that has no files yet, it waits for them, unless it is an ensemble's.
+    """
+
+    code: str | None = None
+    config: str | None = None
+
+
 @dataclass
 class _Plan:
     """What a model's staged directory must hold: files by their place, from a source or with a content, and folders."""
@@ -60,7 +80,12 @@ class _Plan:
     folders: set[PurePosixPath]
 
 
-def stage(models: Iterable[Model], target: Path, configs: Mapping[str, Mapping[str, Any]] | None = None) -> Staged:
+def stage(
+    models: Iterable[Model],
+    target: Path,
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
+    cells: Mapping[str, Cell] | None = None,
+) -> Staged:
     """Make a folder hold exactly these models, each ``<target>/<name>/<version>/...``, as Triton wants them.
 
     May be called again at any time: files that changed are replaced, files and models that are gone are removed.
@@ -73,6 +98,8 @@ def stage(models: Iterable[Model], target: Path, configs: Mapping[str, Mapping[s
         The repository's folder. All in it belongs to tritonnb. It is made where it is missing.
     configs
         Triton's keys by the model's name; they replace the same keys of the model's own ``config.pbtxt``.
+    cells
+        What cells hold, by the model's name; it wins over all else.
 
     Returns
     -------
@@ -84,7 +111,7 @@ def stage(models: Iterable[Model], target: Path, configs: Mapping[str, Mapping[s
     RepositoryError
         The target itself cannot be written.
     """
-    configs = configs or {}
+    configs, cells = configs or {}, cells or {}
     found = {model.name: model for model in models}
     problems: dict[str, TritonNbError] = {
         name: RepositoryError(
@@ -93,6 +120,7 @@ def stage(models: Iterable[Model], target: Path, configs: Mapping[str, Mapping[s
         for name in configs
         if name not in found
     }
+    found |= {name: _of_cells(name) for name, cell in cells.items() if name not in found and _stands_alone(cell)}
     try:
         target.mkdir(parents=True, exist_ok=True)
         for entry in target.iterdir():
@@ -101,10 +129,11 @@ def stage(models: Iterable[Model], target: Path, configs: Mapping[str, Mapping[s
     except OSError as error:
         raise RepositoryError(f"{target} cannot be written: {error.strerror}.") from error
     for name, model in found.items():
+        cell = cells.get(name, Cell())
         try:
-            if model.problem:
+            if model.problem and cell.code is None:
                 raise model.problem
-            _sync(_plan(model, configs.get(name, {})), target / name)
+            _sync(_plan(model, configs.get(name, {}), cell), target / name)
         except TritonNbError as error:
             problems[name] = error
         except OSError as error:
@@ -142,10 +171,26 @@ def link_or_copy(source: Path, target: Path) -> None:
     new.unlink(missing_ok=True)  # rename(2) does nothing between two links to one file
 
 
-def _plan(model: Model, overrides: Mapping[str, Any]) -> _Plan:
+def _of_cells(name: str) -> Model:
+    return Model(name, (1,), Path(), "cell")
+
+
+def _stands_alone(cell: Cell) -> bool:
+    """Return whether a cell is a model by itself: code, or a configuration that makes a model of other models."""
+    if cell.code is not None or cell.config is None:
+        return cell.code is not None
+    from tritonnb.repository import pbtxt  # noqa: PLC0415  (as in `_config`)
+
+    config = pbtxt.parse(cell.config)
+    return bool(config.platform == "ensemble" or config.HasField("ensemble_scheduling"))
+
+
+def _plan(model: Model, overrides: Mapping[str, Any], cell: Cell) -> _Plan:
     version = PurePosixPath("1")
     plan = _Plan({}, {version})
-    if model.content:
+    if model.layout == "cell":
+        pass
+    elif model.content:
         plan.files[version / "model.onnx"] = model.content
     elif model.source.is_dir():
         plan.folders |= {PurePosixPath(str(number)) for number in model.versions}
@@ -156,7 +201,9 @@ def _plan(model: Model, overrides: Mapping[str, Any]) -> _Plan:
             # A file that is missing is the server's to report: it knows which tensor wants it.
             if (beside := model.source.parent / name).is_file():
                 plan.files.setdefault(version / name, beside)
-    config = _config(model, plan.files.get(_CONFIG), overrides)
+    if cell.code is not None:
+        plan.files[PurePosixPath(str(max(model.versions)), "model.py")] = cell.code.encode()
+    config = _config(model, plan.files.get(_CONFIG), overrides, cell)
     if config is not None:
         plan.files[_CONFIG] = config
     plan.folders |= {parent for place in plan.files for parent in place.parents if parent.name}
@@ -180,24 +227,37 @@ def _walk(folder: Path, place: PurePosixPath, plan: _Plan, above: tuple[Path, ..
             raise RepositoryError(f"{entry} is {seen}.", hint="remove it, or put the file in its place.")
 
 
-def _config(model: Model, file: Path | bytes | None, overrides: Mapping[str, Any]) -> bytes | None:
+def _config(model: Model, file: Path | bytes | None, overrides: Mapping[str, Any], cell: Cell) -> bytes | None:
     """Check a model's config; return the text to write, or None where the model's own file, or none, will do."""
-    if file is None and not overrides:
+    if file is None and not overrides and cell == Cell():
         return None
     # Here, because it brings gRPC along (0.1 s), and a model without a config needs none of it.
     from tritonnb.repository import pbtxt  # noqa: PLC0415
 
-    own = pbtxt.read(file) if isinstance(file, Path) else pbtxt.parse("")
+    if cell.config is not None:
+        own = pbtxt.parse(cell.config, source=f"The cell with the configuration of model {model.name!r}")
+        overrides, place = {}, "the cell"
+    else:
+        own = pbtxt.read(file) if isinstance(file, Path) else pbtxt.parse("")
+        place = str(model.source / _CONFIG)
+    if cell.code is not None and not (cell.config is not None and (own.backend or own.platform)):
+        # Else Triton would serve a model.onnx that lies beside the cell's code, or what the sources' config names.
+        overrides = {key: value for key, value in overrides.items() if key not in _BACKEND_KEYS}
+        overrides |= {"backend": "python"}
+        for key in _BACKEND_KEYS:
+            own.ClearField(key)
     merged = pbtxt.merge(own, overrides, source=f"What the spec says of model {model.name!r}")
     if merged.name not in ("", model.name, model.source.name):
         raise ModelConfigError(
             f"The configuration of model {model.name!r} names it {merged.name!r}, and Triton wants the name of its"
             " folder.",
-            hint=f"take `name` out of {model.source / _CONFIG}, or make it {model.name!r}.",
+            hint=f"take `name` out of {place}, or make it {model.name!r}.",
         )
     if merged.name:
         merged.name = model.name  # the folder's name, where the spec gave the model another one
-    return None if merged == own else pbtxt.to_text(merged).encode()
+    if merged != own:
+        return pbtxt.to_text(merged).encode()
+    return None if cell.config is None else cell.config.encode()
 
 
 def _sync(plan: _Plan, target: Path) -> None:
