@@ -32,8 +32,6 @@ LATER = {
     "gpus": "all",
     "resources": {"cpu_cores": 1.0, "memory_gb": 1.0, "gpu_cores": 1},
     "server": {"image": "triton", "shm_size": "2g", "shared_memory": True},
-    "keep": True,
-    "restart": "on-failure",
     "environment": {"pip": ["nltk"], "variables": {"LEVEL": "1"}},
     "score": {
         "entry_script": "score.py",
@@ -96,13 +94,13 @@ def test_a_field_that_is_said_to_come_later_is_refused_until_then(field, square)
 
 def test_a_field_that_is_said_to_be_served_is_not_refused(square, monkeypatch):
     served = set(ROWS) - set(SAID_LATER)
-    assert served == {"name", "models", "repository", "engine", "auth"} | {
+    assert served == {"name", "models", "repository", "engine", "auth", "keep", "restart"} | {
         f"server.{key}" for key in ("http_port", "grpc_port", "metrics_port", "flags", "env")
     }
     server = {"http_port": 1, "grpc_port": 2, "metrics_port": 3, "flags": {"log-verbose": 1}, "env": {"LEVEL": "1"}}
     monkeypatch.setenv("TRITONNB_PYTHON", "/no/python")  # the next thing that is looked at
     with pytest.raises(EngineError):
-        tn.deploy(square, name="demo", engine="embedded", auth=True, server=server)
+        tn.deploy(square, name="demo", engine="embedded", auth=True, keep=True, restart="on-failure", server=server)
 
 
 def test_the_cell_it_shows_is_a_spec(tmp_path):
@@ -120,6 +118,7 @@ def test_the_python_it_shows_infers(tmp_path):
     assert "Egyptian cat" in done.stdout
 
 
-def test_the_magics_it_names_exist():
-    named = set(re.findall(r"%(triton_[a-z]+)", README))
-    assert named == set(PARSERS)
+def test_its_table_of_magics_is_the_one_that_help_shows():
+    table = dict(re.findall(r"^\| `%+(triton_\w+)` \| (.*) \|$", README, re.MULTILINE))
+    assert list(table.items()) == [(name, parser.description) for name, parser in PARSERS.items()]
+    assert set(re.findall(r"%(triton_[a-z]+)", README)) == set(PARSERS)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: How long a server may take to answer before it counts as one that does not, in seconds.
 PATIENCE_S = 2.0
+THIS_PROCESS = "this process"
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,11 @@ class Running:
     memory_bytes: int | None = None
 
     def _row(self) -> tuple[str, ...]:
-        owner = self.owner if stable_output() or not self.owner_pid else f"{self.owner} {self.owner_pid}"
+        numbered = self.owner_pid and self.owner != THIS_PROCESS and not stable_output()
+        owner = f"{self.owner} {self.owner_pid}" if numbered else self.owner
         whose = ", ".join(filter(None, ["kept" if self.keep else "", owner]))
-        row = (self.name, self.state, f"{self.models_ready}/{self.models}", self.engine, whose or "-")
+        models = f"{self.models_ready}/{self.models}" if self.models else "-"
+        row = (self.name, self.state, models, self.engine, whose or "-")
         if stable_output():
             return row
         age = "-" if self.age_s is None else age_text(self.age_s)
@@ -169,7 +172,7 @@ def owner_text(pid: int, started: int) -> str:
     if not is_running(pid, started):
         return "ended"
     if pid == psutil.Process().pid:
-        return "this process"
+        return THIS_PROCESS
     try:
         command = psutil.Process(pid).cmdline()
     except psutil.Error:  # it has just ended
@@ -212,7 +215,7 @@ def _look(found: Served | records.Record) -> Running:
         record = next((record for record in records.records() if record.name == found.name), None)
         if record:
             return _of_record(record, found.state)
-        return Running(found.name, found.state, found.engine, keep=found.spec.keep, owner="this process")
+        return Running(found.name, found.state, found.engine, keep=found.spec.keep, owner=THIS_PROCESS)
     state, models = _ask(found.endpoint)
     return Running(
         found.name,

@@ -195,6 +195,13 @@ class Spec(Section):
             values[key] = {**_fields(current), **change} if merge else change
         return _build(values, {}, problems, "The changes", base)
 
+    def given(self) -> dict[str, Any]:
+        """Return what was said of this spec, but for its name: the changes to `replace` in another with them."""
+        said: dict[str, Any] = {key: getattr(self, key) for key in self.model_fields_set - {"name"}}
+        if said.keys() & {"models", "repository"}:  # they are given in place of the other's models, wherever those are
+            said |= {"models": self.models, "repository": self.repository}
+        return {key: _said(value) if isinstance(value, Section) else value for key, value in said.items()}
+
     def to_yaml(self) -> str:
         """Return the spec as YAML: its name and whatever differs from the defaults, with absolute paths.
 
@@ -208,6 +215,10 @@ class Spec(Section):
         if any(sign in text for sign in "\x85\u2028\u2029"):
             text = yaml.safe_dump(values, sort_keys=False)
         return text
+
+
+def _said(section: Section) -> dict[str, Any]:
+    return {key: getattr(section, key) for key in section.model_fields_set}
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COUNTED = re.compile(r"_(success|failure|count)$")
 _SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_SAYING_NOTHING: tuple[object, ...] = ("", 0, None, [], {}, "FORMAT_NONE", "PRIORITY_DEFAULT")
 _LOG_PREFIX = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ ", re.MULTILINE)
 
 
@@ -76,7 +77,7 @@ class Statistics(list[dict[str, Any]]):
 
     def _columns(self) -> tuple[str, ...]:
         counts = ("Model", "Version", "Inferences", "Executions", "Failures")
-        return counts if stable_output() else (*counts, "Queue ms", "Compute ms")
+        return counts if stable_output() else (*counts, "Mean queue ms", "Mean compute ms")
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [_statistics_row(entry)[: len(self._columns())] for entry in self]
@@ -88,7 +89,7 @@ class Statistics(list[dict[str, Any]]):
         return table(_STATISTICS, self._columns(), self._rows())
 
 
-_STATISTICS = "Statistics since each model was loaded; times are the mean of a request"
+_STATISTICS = "Statistics since each model was loaded"
 
 
 def _statistics_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def _without_empty(value: Any) -> Any:
     """Return a configuration without the fields that say nothing: empty, zero or false."""
     if isinstance(value, dict):
         filled = {key: _without_empty(item) for key, item in value.items()}
-        return {key: item for key, item in filled.items() if item not in ("", 0, None, [], {})}
+        return {key: item for key, item in filled.items() if item not in _SAYING_NOTHING}
     if isinstance(value, list):
         return [_without_empty(item) for item in value]
     return value

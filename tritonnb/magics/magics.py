@@ -14,11 +14,12 @@ from IPython.core.magic import (
     needs_local_scope,
     no_var_expand,
 )
-from traitlets import Float
+from traitlets import Enum, Float, Int
 
-from tritonnb.errors import DeploymentError, Interrupted, UsageError
+from tritonnb.errors import DeploymentError, Interrupted, TritonNbError, UsageError, nearest
 from tritonnb.magics.options import PARSERS
-from tritonnb.magics.parser import HelpShown
+from tritonnb.magics.overview import Overview
+from tritonnb.magics.parser import HelpShown, is_silenced
 
 if TYPE_CHECKING:
     import argparse
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from tritonnb.client import Health, InferResult, ModelMetadata
-    from tritonnb.handle import Deployment, Served
+    from tritonnb.client import Health, InferResult, Logs, Metrics, ModelConfig, ModelList, ModelMetadata, Statistics
+    from tritonnb.doctor import Report
+    from tritonnb.handle import Connection, Deployment, Served
+    from tritonnb.running import Status
+    from tritonnb.spec import Spec
 
 
 def _magic(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,55 +48,167 @@ def _magic(method: Callable[..., Any]) -> Callable[..., Any]:
         except HelpShown:
             return None
         try:
-            return method(self, options, namespace, *([] if cell is None else [cell]))
+            result = method(self, options, namespace, *([] if cell is None else [cell]))
         except Interrupted:
             raise
         except KeyboardInterrupt:
             raise Interrupted(f"{parser.prog} was given up; deployments go on.") from None
+        # Not IPython's `output_can_be_silenced`: it reads the line as Python, and fails where it is none.
+        return None if is_silenced(line) else result
 
     magic.__doc__ = parser.format_help()
     return no_var_expand(needs_local_scope(magic))
 
 
+# Nothing heavy is imported before it is used: `%load_ext tritonnb` must stay quick.
 @magics_class
 class TritonMagics(Magics):
-    """Triton in a notebook. ``%config TritonMagics`` shows the settings."""
+    """Triton in a notebook. ``%config TritonMagics`` shows the settings, ``%triton_help`` the magics."""
 
     shell: InteractiveShell  # set by IPython; the base class allows for None
 
-    startup_timeout = Float(300.0, help="Seconds that %triton_deploy waits for a deployment to be ready.").tag(
+    startup_timeout = Float(300.0, help="Seconds that a deployment may take to become ready.").tag(config=True)
+    engine = Enum(["auto", "embedded"], "auto", help="What runs the server where nothing else is said.").tag(
         config=True
     )
+    log_lines = Int(50, help="How many lines of the server's log %triton_logs shows.").tag(config=True)
+
+    # A deployment's life ---------------------------------------------------------------------------------------------
 
     @line_cell_magic
     @_magic
     def triton_deploy(self, options: argparse.Namespace, _: object, cell: str | None = None) -> Deployment:
-        from tritonnb.deploying import deploy  # noqa: PLC0415  (all below: nothing heavy before it is used)
-        from tritonnb.spec import Spec  # noqa: PLC0415
+        from tritonnb.deploying import launch  # noqa: PLC0415
 
         # On a cell the word on the line is the deployment's name, and what is served stands in the cell.
-        source = options.source if cell is None else Spec.from_yaml(cell)
-        chosen = {
-            "name": options.name or (options.source if cell is not None else None),
-            "engine": options.engine,
-            "auth": options.auth,
-            "server": {"http_port": options.port} if options.port else None,
-        }
-        deployment = deploy(
-            source,
-            replace=options.replace,
-            timeout=options.timeout or self.startup_timeout,
-            **{name: value for name, value in chosen.items() if value is not None},
+        name = options.name or (options.source if cell is not None else None)
+        source = _spec(options.source, cell) or options.source
+        chosen = _spec_options(options) | ({"name": name} if name else {})
+        if getattr(source, "engine", "auto") == "auto":
+            chosen.setdefault("engine", self.engine)
+        timeout = options.timeout or self.startup_timeout
+        wait = not (options.no_wait or options.show_output)
+        outcome = launch(source, replace=options.replace, wait=wait, timeout=timeout, **chosen)
+        deployment = outcome.deployment
+        if outcome.reused:
+            print(f"Deployment {deployment.name!r} runs already with this spec: reused.")  # noqa: T201
+        elif options.show_output:
+            try:
+                deployment.wait_for_deployment(show_output=True, timeout=timeout)
+            except TritonNbError:
+                deployment.delete()
+                raise
+        return self._stored(deployment, options)
+
+    @line_cell_magic
+    @_magic
+    def triton_update(self, options: argparse.Namespace, _: object, cell: str | None = None) -> Deployment:
+        deployment = _ours(options.on or (options.source if cell is not None else None))
+        changes = _spec_options(options)
+        if spec := _spec(options.source, cell):
+            changes = spec.given() | changes
+        elif options.source:
+            changes["models"] = options.source
+        if not changes:
+            raise UsageError("%triton_update: nothing to change.", hint="give a path, an option or a cell.")
+        deployment.update(timeout=options.timeout or self.startup_timeout, **changes)
+        return self._stored(deployment, options)
+
+    @line_magic
+    @_magic
+    def triton_connect(self, options: argparse.Namespace, _: object) -> Connection:
+        from tritonnb.handle import connect  # noqa: PLC0415
+
+        return connect(
+            options.url,
+            key=options.key,
+            name=options.name,
+            grpc_url=options.grpc_url,
+            metrics_url=options.metrics_url,
         )
-        if options.out:
-            self.shell.user_ns[options.out] = deployment
-        return deployment
+
+    @line_magic
+    @_magic
+    def triton_status(self, *_: object) -> Status:
+        from tritonnb.running import status  # noqa: PLC0415
+
+        return status()
+
+    @line_magic
+    @_magic
+    def triton_logs(self, options: argparse.Namespace, _: object) -> Logs:
+        return _ours(options.on).get_logs(options.lines or self.log_lines)
+
+    @line_magic
+    @_magic
+    def triton_delete(self, options: argparse.Namespace, _: object) -> None:
+        from tritonnb.handle import deployments  # noqa: PLC0415
+
+        for doomed in deployments() if options.all else [_handle(options.name)]:
+            doomed.delete()
+            print(f"Deployment {doomed.name!r} deleted.")  # noqa: T201  (the answer to the command)
+
+    # The server and its models ----------------------------------------------------------------------------------------
+
+    @line_magic
+    @_magic
+    def triton_health(self, options: argparse.Namespace, _: object) -> Health:
+        return _handle(options.on).health()
+
+    @line_magic
+    @_magic
+    def triton_models(self, options: argparse.Namespace, _: object) -> ModelList:
+        return _handle(options.on).models()
+
+    @line_magic
+    @_magic
+    def triton_metadata(self, options: argparse.Namespace, _: object) -> ModelMetadata:
+        return _handle(options.on).metadata(options.model, options.model_version)
+
+    @line_magic
+    @_magic
+    def triton_config(self, options: argparse.Namespace, _: object) -> ModelConfig | None:
+        config = _handle(options.on).config(options.model, options.model_version)
+        if not options.pbtxt:
+            return config
+        from tritonnb.repository import pbtxt  # noqa: PLC0415
+
+        print(pbtxt.to_text(pbtxt.from_json(config)), end="")  # noqa: T201  (a file's text, to be copied)
+        return None
+
+    @line_magic
+    @_magic
+    def triton_statistics(self, options: argparse.Namespace, _: object) -> Statistics:
+        return _handle(options.on).statistics(options.model, options.model_version)
+
+    @line_magic
+    @_magic
+    def triton_metrics(self, options: argparse.Namespace, _: object) -> Metrics:
+        metrics = _handle(options.on).metrics()
+        return metrics.matching(options.pattern) if options.pattern else metrics
+
+    @line_magic
+    @_magic
+    def triton_load(self, options: argparse.Namespace, _: object) -> ModelList:
+        if not options.models:
+            _ours(options.on).reload()
+        handle = _handle(options.on)
+        for model in options.models:
+            handle.load(model)
+        return handle.models()
+
+    @line_magic
+    @_magic
+    def triton_unload(self, options: argparse.Namespace, _: object) -> None:
+        for model in options.models:
+            _handle(options.on).unload(model, dependents=options.dependents)
+            print(f"Model {model!r} unloaded.")  # noqa: T201  (its state says UNLOADING for a moment more)
 
     @line_magic
     @_magic
     def triton_infer(self, options: argparse.Namespace, namespace: Mapping[str, Any]) -> InferResult:
         inputs = dict(pair.resolve(namespace) for pair in options.inputs)
-        return _deployment(options).infer(
+        return _handle(options.on).infer(
             options.model,
             {name: _literal(value) for name, value in inputs.items()},
             outputs=options.outputs.split(",") if options.outputs else None,
@@ -100,44 +216,66 @@ class TritonMagics(Magics):
             request_id=options.request_id,
         )
 
-    @line_magic
-    @_magic
-    def triton_health(self, options: argparse.Namespace, _: object) -> Health:
-        return _deployment(options).health()
+    # Help ------------------------------------------------------------------------------------------------------------
 
     @line_magic
     @_magic
-    def triton_metadata(self, options: argparse.Namespace, _: object) -> ModelMetadata:
-        return _deployment(options).metadata(options.model, options.model_version)
+    def triton_doctor(self, *_: object) -> Report:
+        from tritonnb.doctor import examine  # noqa: PLC0415
+
+        return examine()
 
     @line_magic
     @_magic
-    def triton_logs(self, options: argparse.Namespace, _: object) -> None:
-        print(_ours(options).get_logs(options.lines))  # noqa: T201  (text to read, not a value)
+    def triton_help(self, options: argparse.Namespace, _: object) -> Overview | None:
+        if not options.verb:
+            return Overview.of_all()
+        verb = f"triton_{options.verb.lstrip('%').removeprefix('triton_')}"
+        if verb not in PARSERS:
+            raise UsageError(f"%triton_help: there is no magic %{verb}.", hint=nearest(verb, PARSERS))
+        PARSERS[verb].print_help()
+        return None
 
-    @line_magic
-    @_magic
-    def triton_delete(self, options: argparse.Namespace, _: object) -> None:
-        from tritonnb.handle import deployment, deployments  # noqa: PLC0415
-
-        for doomed in deployments() if options.all else [deployment(options.name)]:
-            doomed.delete()
-            print(f"Deployment {doomed.name!r} deleted.")  # noqa: T201  (the answer to the command)
+    def _stored(self, deployment: Deployment, options: argparse.Namespace) -> Deployment:
+        if options.out:
+            self.shell.user_ns[options.out] = deployment
+        return deployment
 
 
-def _deployment(options: argparse.Namespace) -> Served:
+def _handle(name: str | None) -> Served:
+    """Return the deployment of this name, of this kernel or kept; without a name this kernel's latest."""
+    from tritonnb.deploying import find  # noqa: PLC0415
     from tritonnb.handle import deployment  # noqa: PLC0415
 
-    return deployment(options.on)
+    return find(name) if name else deployment()
 
 
-def _ours(options: argparse.Namespace) -> Deployment:
+def _ours(name: str | None) -> Deployment:
     from tritonnb.handle import Deployment  # noqa: PLC0415
 
-    found = _deployment(options)
+    found = _handle(name)
     if not isinstance(found, Deployment):
-        raise DeploymentError(f"{found.name!r} is a connection: its server is run by somebody else, who has its log.")
+        raise DeploymentError(
+            f"{found.name!r} is a connection: its server is run by somebody else.",
+            hint="name a deployment of yours with `--on NAME`.",
+        )
     return found
+
+
+def _spec(source: str | None, cell: str | None) -> Spec | None:
+    """Return the spec that a cell or a file holds; None where a path to models is given."""
+    from tritonnb.spec import Spec  # noqa: PLC0415
+
+    if cell is not None:
+        return Spec.from_yaml(cell)
+    return Spec.from_file(source) if source and source.endswith((".yaml", ".yml")) else None
+
+
+def _spec_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the spec's fields that the options of a line set."""
+    fields = {name: getattr(options, name) for name in ("engine", "auth", "keep", "restart")}
+    fields["server"] = {"http_port": options.port} if options.port else None
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _literal(value: object) -> object:

@@ -10,6 +10,37 @@ def _on(parser: MagicParser) -> MagicParser:
     return parser
 
 
+def _model(parser: MagicParser) -> MagicParser:
+    parser.add_argument("model", help="Triton's name of the model")
+    parser.add_argument("--model-version", default="", metavar="V", help="a version of the model (default: the latest)")
+    return _on(parser)
+
+
+def _spec(parser: MagicParser) -> None:
+    """Add what a deployment and its update have in common: the fields of the spec."""
+    parser.add_argument("--engine", choices=["auto", "embedded"], help="what runs the server (default: auto)")
+    parser.add_argument("--port", type=int, help="the HTTP port (default: a free one)")
+    _switch(parser, "auth", "ask for the key on health, metadata and inference too")
+    _switch(parser, "keep", "outlive the kernel, until deleted")
+    parser.add_argument(
+        "--restart", choices=["never", "on-failure"], help="start a server that failed again (default: never)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds to wait (default: TritonMagics.startup_timeout)"
+    )
+
+
+def _switch(parser: MagicParser, name: str, text: str) -> None:
+    """Add ``--name`` and ``--no-name``; without either, what the spec says."""
+    parser.add_argument(f"--{name}", action="store_const", const=True, help=text)
+    parser.add_argument(f"--no-{name}", dest=name, action="store_const", const=False, help="the opposite (default)")
+
+
+def _out(parser: MagicParser) -> MagicParser:
+    parser.add_argument("-o", "--out", metavar="VARIABLE", help="store the deployment in a variable")
+    return parser
+
+
 def _deploy() -> MagicParser:
     parser = MagicParser(
         "%triton_deploy",
@@ -22,21 +53,25 @@ def _deploy() -> MagicParser:
     )
     parser.add_argument("source", nargs="?", help="what to serve; on a cell, the deployment's name")
     parser.add_argument("--name", help="the deployment's name (default: from the path)")
-    parser.add_argument("--engine", choices=["auto", "embedded"], help="what runs the server (default: auto)")
-    parser.add_argument("--port", type=int, help="the HTTP port (default: a free one)")
-    parser.add_argument(
-        "--auth",
-        action="store_const",
-        const=True,
-        help="ask for the key on health, metadata and inference too",
+    _spec(parser)
+    parser.add_argument("--replace", action="store_true", help="replace a running deployment of this name")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument(
+        "--no-wait", action="store_true", help="return at once; %%triton_health tells when it is ready"
     )
-    parser.add_argument("--no-auth", dest="auth", action="store_const", const=False, help="the opposite (default)")
-    parser.add_argument("--replace", action="store_true", help="delete a running deployment of this name first")
-    parser.add_argument(
-        "--timeout", type=float, metavar="S", help="seconds to wait (default: TritonMagics.startup_timeout)"
+    waiting.add_argument("--show-output", action="store_true", help="print the server's log while it starts")
+    return _out(parser)
+
+
+def _update() -> MagicParser:
+    parser = MagicParser(
+        "%triton_update",
+        "Change a running deployment: its models, or, as %%triton_update NAME, what a spec in YAML in the cell names.",
+        "  %triton_update other/models\n  %triton_update --auth --on demo\n  %%triton_update demo\n  auth: true",
     )
-    parser.add_argument("-o", "--out", metavar="VARIABLE", help="store the deployment in a variable")
-    return parser
+    parser.add_argument("source", nargs="?", help="what to serve now; on a cell, the deployment's name")
+    _spec(parser)
+    return _out(_on(parser))
 
 
 def _infer() -> MagicParser:
@@ -45,29 +80,97 @@ def _infer() -> MagicParser:
         "Send one inference request. Inputs are checked against the model's metadata first.",
         "  %triton_infer densenet_onnx data_0=$picture\n  result = %triton_infer adder a=[1,2] b=${numpy.ones(2)}",
     )
-    parser.add_argument("model", help="Triton's name of the model")
+    _model(parser)
     parser.add_argument("inputs", nargs="*", type=Reference, metavar="input=value", help="$name, ${expression} or JSON")
     parser.add_argument("--outputs", metavar="A,B", help="only these outputs (default: all)")
-    parser.add_argument("--model-version", default="", metavar="V", help="a version of the model (default: the latest)")
     parser.add_argument("--request-id", default="", metavar="ID", help="given back in the result")
-    return _on(parser)
+    return parser
 
 
 def _health() -> MagicParser:
     return _on(MagicParser("%triton_health", "Show whether the server and each of its models are live and ready."))
 
 
+def _models() -> MagicParser:
+    return _on(
+        MagicParser("%triton_models", "List the models with their versions, states and the reasons of failures.")
+    )
+
+
 def _metadata() -> MagicParser:
-    parser = MagicParser("%triton_metadata", "Show the names, types and shapes of a model's inputs and outputs.")
-    parser.add_argument("model", help="Triton's name of the model")
-    parser.add_argument("--model-version", default="", metavar="V", help="a version of the model (default: the latest)")
+    return _model(MagicParser("%triton_metadata", "Show the names, types and shapes of a model's inputs and outputs."))
+
+
+def _config() -> MagicParser:
+    parser = MagicParser(
+        "%triton_config",
+        "Show a model's configuration as the server completed it.",
+        "  %triton_config densenet_onnx --pbtxt",
+    )
+    parser.add_argument("--pbtxt", action="store_true", help="print it as a config.pbtxt that Triton takes back")
+    return _model(parser)
+
+
+def _statistics() -> MagicParser:
+    parser = MagicParser("%triton_statistics", "Count each model's inferences, executions and failures, and time them.")
+    parser.add_argument("model", nargs="?", default="", help="Triton's name of the model (default: every model)")
+    parser.add_argument("--model-version", default="", metavar="V", help="a version of the model (default: all)")
+    return _on(parser)
+
+
+def _metrics() -> MagicParser:
+    parser = MagicParser(
+        "%triton_metrics",
+        "Show the server's Prometheus metrics.",
+        "  %triton_metrics inference_count\n  %triton_metrics 'model=\"densenet_onnx\"'",
+    )
+    parser.add_argument("pattern", nargs="?", help="only metrics in whose name or labels this expression is found")
     return _on(parser)
 
 
 def _logs() -> MagicParser:
-    parser = MagicParser("%triton_logs", "Print the last lines of the server's log.")
-    parser.add_argument("--lines", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
+    parser = MagicParser("%triton_logs", "Show the last lines of the server's log.")
+    parser.add_argument("--lines", type=int, metavar="N", help="at most so many (default: TritonMagics.log_lines)")
     return _on(parser)
+
+
+def _status() -> MagicParser:
+    return MagicParser(
+        "%triton_status", "Show all deployments and connections of this kernel, and those that are kept."
+    )
+
+
+def _load() -> MagicParser:
+    parser = MagicParser(
+        "%triton_load",
+        "Load models, or load them anew after an edit; without a name, whatever changed in the sources.",
+        "  %triton_load\n  %triton_load adder reader",
+    )
+    parser.add_argument("models", nargs="*", metavar="model", help="Triton's names of the models")
+    return _on(parser)
+
+
+def _unload() -> MagicParser:
+    parser = MagicParser("%triton_unload", "Unload models: their requests are refused from then on.")
+    parser.add_argument("models", nargs="+", metavar="model", help="Triton's names of the models")
+    parser.add_argument("--dependents", action="store_true", help="of an ensemble, the models it is made of too")
+    return _on(parser)
+
+
+def _connect() -> MagicParser:
+    parser = MagicParser(
+        "%triton_connect",
+        "Connect to a v2 server that runs already, whoever started it.",
+        "  %triton_connect 127.0.0.1:8000\n"
+        "  %triton_connect https://models.example.com/base --name staging --key $key\n"
+        "A key that is typed is saved with the notebook: read it into a variable, `key = getpass.getpass()`.",
+    )
+    parser.add_argument("url", help="its HTTP address; host:port will do")
+    parser.add_argument("--key", default="", metavar="$KEY", help="sent as `Authorization: Bearer KEY`")
+    parser.add_argument("--name", default="", help="what to call it here (default: the host)")
+    parser.add_argument("--grpc-url", default="", metavar="HOST:PORT", help="its gRPC address")
+    parser.add_argument("--metrics-url", default="", metavar="URL", help="the address of its metrics")
+    return parser
 
 
 def _delete() -> MagicParser:
@@ -77,11 +180,35 @@ def _delete() -> MagicParser:
     return parser
 
 
+def _doctor() -> MagicParser:
+    return MagicParser("%triton_doctor", "Look at what this machine has for serving, what it lacks and how to mend it.")
+
+
+def _help() -> MagicParser:
+    parser = MagicParser("%triton_help", "List all magics, or show the help of one.", "  %triton_help infer")
+    parser.add_argument("verb", nargs="?", help="a magic, with or without `triton_`")
+    return parser
+
+
 PARSERS: dict[str, MagicParser] = {
-    "triton_deploy": _deploy(),
-    "triton_infer": _infer(),
-    "triton_health": _health(),
-    "triton_metadata": _metadata(),
-    "triton_logs": _logs(),
-    "triton_delete": _delete(),
+    parser.prog.lstrip("%"): parser
+    for parser in (
+        _deploy(),
+        _infer(),
+        _health(),
+        _models(),
+        _metadata(),
+        _config(),
+        _statistics(),
+        _metrics(),
+        _logs(),
+        _status(),
+        _load(),
+        _unload(),
+        _connect(),
+        _update(),
+        _delete(),
+        _doctor(),
+        _help(),
+    )
 }

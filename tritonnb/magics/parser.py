@@ -70,7 +70,7 @@ class MagicParser(argparse.ArgumentParser):
             The line does not follow the options.
         """
         try:
-            words = _split(line)
+            words = _split(line.rstrip().removesuffix(";"))
         except ValueError as error:
             raise UsageError(f"{self.prog}: {error} in: {line}", hint="close the quote.") from None
         options, unknown = self.parse_known_args(words)
@@ -108,6 +108,11 @@ class Reference(str):
             )
         variable = _VARIABLE.fullmatch(value)
         return name, (_value(variable, namespace) if variable else value)
+
+
+def is_silenced(line: str) -> bool:
+    """Tell whether a line ends in ``;``: its result is not to be shown."""
+    return line.rstrip().endswith(";")
 
 
 def _split(line: str) -> list[str]:
