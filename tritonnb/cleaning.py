@@ -34,6 +34,13 @@ class Cleaned:
     engines: tuple[str, ...]
     freed_bytes: int
 
+    def __str__(self) -> str:
+        if not (self.deployments or self.engines):
+            return "There was nothing to remove."
+        lines = [f"Removed what deployment {name!r} had left." for name in self.deployments]
+        lines += [f"Removed the engine {name}, which this release does not use." for name in self.engines]
+        return "\n".join([*lines, f"{self.freed_bytes / 2**20:.0f} MB are free now."])
+
 
 def clean() -> Cleaned:
     """Remove what dead deployments have left, and engine environments of other releases that no server runs from.
@@ -61,7 +68,7 @@ def _old_engines() -> list[Path]:
     return [
         folder
         for folder in sorted(folders)
-        if folder != current and not any(program.startswith(f"{folder}/") for program in programs)
+        if folder != current and not any(program.startswith(f"{folder.resolve()}/") for program in programs)
     ]
 
 

@@ -4,40 +4,148 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from tritonnb.errors import Interrupted, TritonNbError
+from tritonnb.errors import Interrupted, TritonNbError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run ``tritonnb``; return its exit status (0, 1 for an error that was told, 130 after Ctrl-C)."""
-    parser = argparse.ArgumentParser(prog="tritonnb", description=__doc__, allow_abbrev=False)
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    engine = verbs.add_parser("engine", help="the embedded engine").add_subparsers(metavar="VERB", required=True)
-    engine.add_parser("install", help="build the engine ahead of its first use").set_defaults(run=_engine_install)
-    verbs.add_parser("demo", help="serve a real model and show what it sees in three pictures").set_defaults(run=_demo)
-    options = parser.parse_args(arguments)
+    """Run ``tritonnb``.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 1 for an error that was told, 130 after Ctrl-C; a wrong line ends the process with 2.
+    """
+    options, unknown = command_line().parse_known_args(arguments)
+    if unknown:
+        _refuse(unknown[0], options.parser)
     try:
-        status: int = options.run()
+        status: int = options.run(options)
+        sys.stdout.flush()
     except TritonNbError as error:
         print(f"tritonnb: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     except Interrupted as interrupt:
         print(f"tritonnb: {interrupt}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        sys.stderr.close()
+        return OK
     return status
 
 
-def _engine_install() -> int:
-    from tritonnb.environments import engine_environment  # noqa: PLC0415  (each verb imports what it needs)
+def _refuse(word: str, parser: argparse.ArgumentParser) -> NoReturn:
+    if not word.startswith("-"):
+        parser.error(f"unexpected {word!r}")
+    known = [option for option in parser._option_string_actions if option.startswith("--")]  # noqa: SLF001  (argparse has no public list)
+    parser.error(f"unknown option {word}; {nearest(word, known)}")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(prog="tritonnb", description="NVIDIA Triton Inference Server at home: what runs, and how it is.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, title="verbs")
+
+    def verb(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run, parser=added)
+        return added
+
+    verb("demo", _demo, "Serve a real model and show what it sees in three pictures.")
+    ps = verb("ps", _ps, "List every deployment of yours: whose it is, how it is, where it answers, what it takes.")
+    ps.add_argument("--json", action="store_true", help="as JSON, for programs")
+    stop = verb("stop", _stop, "Stop deployments, kept ones and those of living notebooks too.")
+    which = stop.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="the deployment")
+    which.add_argument("--all", action="store_true", help="every deployment of yours")
+    logs = verb("logs", _logs, "Print the log of a deployment's server.")
+    logs.add_argument("name", metavar="NAME", help="the deployment")
+    logs.add_argument("--lines", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
+    logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes to it")
+    verb("doctor", _doctor, "Look at what this machine has for serving, what it lacks and how to mend it.")
+    verb("clean", _clean, "Remove what dead deployments have left, and engines that this release does not use.")
+    engine = verbs.add_parser("engine", help="The embedded engine: `engine install` builds it ahead of its first use.")
+    steps = engine.add_subparsers(metavar="VERB", required=True, title="verbs")
+    text = "Build the embedded engine ahead of its first use."
+    install = steps.add_parser("install", help=text, description=text)
+    install.set_defaults(run=_engine_install, parser=install)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Without abbreviations: a later option would break an old script. Subparsers are made of this class too."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})  # type: ignore[arg-type]  # argparse's many types
+
+
+# Each verb imports what it needs: `tritonnb --help` must stay quick.
+def _demo(_: argparse.Namespace) -> int:
+    from tritonnb.demo import main as demo  # noqa: PLC0415
+
+    return demo()
+
+
+def _ps(options: argparse.Namespace) -> int:
+    from tritonnb.running import running  # noqa: PLC0415
+
+    status = running()
+    print(status.to_json() if options.json else status)
+    return OK
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from tritonnb.records import records  # noqa: PLC0415
+    from tritonnb.running import owner_text, record_named, stop  # noqa: PLC0415
+
+    doomed = records() if options.all else [record_named(options.name)]
+    for record in doomed:
+        owner = owner_text(record.owner, record.owner_started)
+        stop(record)
+        whose = "was kept" if record.keep else f"belonged to {owner} {record.owner}"
+        print(f"Deployment {record.name!r}, which {whose}, is stopped.")
+    if not doomed:
+        print("No deployment runs.")
+    return OK
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from tritonnb.running import log_pieces, record_named  # noqa: PLC0415
+
+    for piece in log_pieces(record_named(options.name), options.lines, follow=options.follow):
+        print(piece, end="", flush=True)
+    return OK
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from tritonnb.doctor import examine  # noqa: PLC0415
+
+    report = examine()
+    print(report)
+    return OK if report.healthy else FAILED
+
+
+def _clean(_: argparse.Namespace) -> int:
+    from tritonnb.cleaning import clean  # noqa: PLC0415
+
+    print(clean())
+    return OK
+
+
+def _engine_install(_: argparse.Namespace) -> int:
+    from tritonnb.environments import engine_environment  # noqa: PLC0415
     from tritonnb.render.progress import Progress  # noqa: PLC0415
 
     with Progress("Building the engine") as progress:
         environment = engine_environment(progress.report)
     print(f"The engine is ready: Python {environment.interpreter.minor} in {environment.folder}")
-    return 0
-
-
-def _demo() -> int:
-    from tritonnb.demo import main as demo  # noqa: PLC0415
-
-    return demo()
+    return OK

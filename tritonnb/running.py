@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -105,6 +107,10 @@ class Status:
 
     deployments: tuple[Running, ...]
 
+    def to_json(self) -> str:
+        """Return all that is known as a JSON list, with ages in seconds and memory in bytes."""
+        return json.dumps([asdict(deployment) for deployment in self.deployments], indent=2)
+
     def _title(self) -> str:
         count = len(self.deployments)
         return f"{count} deployment{'' if count == 1 else 's'}" if count else "No deployment runs."
@@ -179,8 +185,19 @@ def owner_text(pid: int, started: int) -> str:
         return "ended"
     if any("ipykernel" in word for word in command):
         return "notebook kernel"
-    script = next((word for word in command[1:] if not word.startswith("-")), "") if command else ""
-    return Path(script or (command or ["process"])[0]).name
+    return _program(command) or "process"
+
+
+def _program(command: list[str]) -> str:
+    """Return what a person would call a process: its script or module, else its program."""
+    for word, following in pairwise([*command[1:], ""]):
+        if word == "-m":
+            return following
+        if word == "-c":
+            break
+        if not word.startswith("-"):
+            return Path(word).name
+    return Path(command[0]).name if command else ""
 
 
 def age_text(seconds: float) -> str:
