@@ -1,5 +1,6 @@
 """The magics: faces over `Deployment`, with no logic of their own."""
 
+from tritonnb.magics.cells import CellMagics
 from tritonnb.magics.magics import TritonMagics
 
-__all__ = ["TritonMagics"]
+__all__ = ["CellMagics", "TritonMagics"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,53 +10,25 @@ from IPython.core.magic import (
     line_cell_magic,
     line_magic,
     magics_class,
-    needs_local_scope,
-    no_var_expand,
 )
 from traitlets import Enum, Float, Int
 
-from tritonnb.errors import DeploymentError, Interrupted, TritonNbError, UsageError, nearest
+from tritonnb.errors import TritonNbError, UsageError, nearest
 from tritonnb.magics.options import PARSERS
 from tritonnb.magics.overview import Overview
-from tritonnb.magics.parser import HelpShown, is_silenced
+from tritonnb.magics.parsed import magic, ours, served
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from IPython.core.interactiveshell import InteractiveShell
 
     from tritonnb.client import Health, InferResult, Logs, Metrics, ModelConfig, ModelList, ModelMetadata, Statistics
     from tritonnb.doctor import Report
-    from tritonnb.handle import Connection, Deployment, Served
+    from tritonnb.handle import Connection, Deployment
     from tritonnb.running import Status
     from tritonnb.spec import Spec
-
-
-def _magic(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Parse the line before the method sees it, answer ``--help``, and give the method its help for ``?``."""
-    parser = PARSERS[method.__name__]
-
-    @functools.wraps(method)
-    def magic(
-        self: TritonMagics, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
-    ) -> object:
-        namespace = {**self.shell.user_ns, **(local_ns or {})}
-        try:
-            options = parser.parse(line, namespace)
-        except HelpShown:
-            return None
-        try:
-            result = method(self, options, namespace, *([] if cell is None else [cell]))
-        except Interrupted:
-            raise
-        except KeyboardInterrupt:
-            raise Interrupted(f"{parser.prog} was given up; deployments go on.") from None
-        # Not IPython's `output_can_be_silenced`: it reads the line as Python, and fails where it is none.
-        return None if is_silenced(line) else result
-
-    magic.__doc__ = parser.format_help()
-    return no_var_expand(needs_local_scope(magic))
 
 
 # Nothing heavy is imported before it is used: `%load_ext tritonnb` must stay quick.
@@ -76,7 +47,7 @@ class TritonMagics(Magics):
     # A deployment's life ---------------------------------------------------------------------------------------------
 
     @line_cell_magic
-    @_magic
+    @magic
     def triton_deploy(self, options: argparse.Namespace, _: object, cell: str | None = None) -> Deployment:
         from tritonnb.deploying import launch  # noqa: PLC0415
 
@@ -101,9 +72,9 @@ class TritonMagics(Magics):
         return self._stored(deployment, options)
 
     @line_cell_magic
-    @_magic
+    @magic
     def triton_update(self, options: argparse.Namespace, _: object, cell: str | None = None) -> Deployment:
-        deployment = _ours(options.on or (options.source if cell is not None else None))
+        deployment = ours(options.on or (options.source if cell is not None else None))
         changes = _spec_options(options)
         if spec := _spec(options.source, cell):
             changes = spec.given() | changes
@@ -115,7 +86,7 @@ class TritonMagics(Magics):
         return self._stored(deployment, options)
 
     @line_magic
-    @_magic
+    @magic
     def triton_connect(self, options: argparse.Namespace, _: object) -> Connection:
         from tritonnb.handle import connect  # noqa: PLC0415
 
@@ -128,47 +99,47 @@ class TritonMagics(Magics):
         )
 
     @line_magic
-    @_magic
+    @magic
     def triton_status(self, *_: object) -> Status:
         from tritonnb.running import status  # noqa: PLC0415
 
         return status()
 
     @line_magic
-    @_magic
+    @magic
     def triton_logs(self, options: argparse.Namespace, _: object) -> Logs:
-        return _ours(options.on).get_logs(options.lines or self.log_lines)
+        return ours(options.on).get_logs(options.lines or self.log_lines)
 
     @line_magic
-    @_magic
+    @magic
     def triton_delete(self, options: argparse.Namespace, _: object) -> None:
         from tritonnb.handle import deployments  # noqa: PLC0415
 
-        for doomed in deployments() if options.all else [_handle(options.name)]:
+        for doomed in deployments() if options.all else [served(options.name)]:
             doomed.delete()
             print(f"Deployment {doomed.name!r} deleted.")  # noqa: T201  (the answer to the command)
 
     # The server and its models ----------------------------------------------------------------------------------------
 
     @line_magic
-    @_magic
+    @magic
     def triton_health(self, options: argparse.Namespace, _: object) -> Health:
-        return _handle(options.on).health()
+        return served(options.on).health()
 
     @line_magic
-    @_magic
+    @magic
     def triton_models(self, options: argparse.Namespace, _: object) -> ModelList:
-        return _handle(options.on).models()
+        return served(options.on).models()
 
     @line_magic
-    @_magic
+    @magic
     def triton_metadata(self, options: argparse.Namespace, _: object) -> ModelMetadata:
-        return _handle(options.on).metadata(options.model, options.model_version)
+        return served(options.on).metadata(options.model, options.model_version)
 
     @line_magic
-    @_magic
+    @magic
     def triton_config(self, options: argparse.Namespace, _: object) -> ModelConfig | None:
-        config = _handle(options.on).config(options.model, options.model_version)
+        config = served(options.on).config(options.model, options.model_version)
         if not options.pbtxt:
             return config
         from tritonnb.repository import pbtxt  # noqa: PLC0415
@@ -177,38 +148,38 @@ class TritonMagics(Magics):
         return None
 
     @line_magic
-    @_magic
+    @magic
     def triton_statistics(self, options: argparse.Namespace, _: object) -> Statistics:
-        return _handle(options.on).statistics(options.model, options.model_version)
+        return served(options.on).statistics(options.model, options.model_version)
 
     @line_magic
-    @_magic
+    @magic
     def triton_metrics(self, options: argparse.Namespace, _: object) -> Metrics:
-        metrics = _handle(options.on).metrics()
+        metrics = served(options.on).metrics()
         return metrics.matching(options.pattern) if options.pattern else metrics
 
     @line_magic
-    @_magic
+    @magic
     def triton_load(self, options: argparse.Namespace, _: object) -> ModelList:
         if not options.models:
-            _ours(options.on).reload()
-        handle = _handle(options.on)
+            ours(options.on).reload()
+        handle = served(options.on)
         for model in options.models:
             handle.load(model)
         return handle.models()
 
     @line_magic
-    @_magic
+    @magic
     def triton_unload(self, options: argparse.Namespace, _: object) -> None:
         for model in options.models:
-            _handle(options.on).unload(model, dependents=options.dependents)
+            served(options.on).unload(model, dependents=options.dependents)
             print(f"Model {model!r} unloaded.")  # noqa: T201  (its state says UNLOADING for a moment more)
 
     @line_magic
-    @_magic
+    @magic
     def triton_infer(self, options: argparse.Namespace, namespace: Mapping[str, Any]) -> InferResult:
         inputs = dict(pair.resolve(namespace) for pair in options.inputs)
-        return _handle(options.on).infer(
+        return served(options.on).infer(
             options.model,
             {name: _literal(value) for name, value in inputs.items()},
             outputs=options.outputs.split(",") if options.outputs else None,
@@ -219,14 +190,14 @@ class TritonMagics(Magics):
     # Help ------------------------------------------------------------------------------------------------------------
 
     @line_magic
-    @_magic
+    @magic
     def triton_doctor(self, *_: object) -> Report:
         from tritonnb.doctor import examine  # noqa: PLC0415
 
         return examine()
 
     @line_magic
-    @_magic
+    @magic
     def triton_help(self, options: argparse.Namespace, _: object) -> Overview | None:
         if not options.verb:
             return Overview.of_all()
@@ -240,26 +211,6 @@ class TritonMagics(Magics):
         if options.out:
             self.shell.user_ns[options.out] = deployment
         return deployment
-
-
-def _handle(name: str | None) -> Served:
-    """Return the deployment of this name, of this kernel or kept; without a name this kernel's latest."""
-    from tritonnb.deploying import find  # noqa: PLC0415
-    from tritonnb.handle import deployment  # noqa: PLC0415
-
-    return find(name) if name else deployment()
-
-
-def _ours(name: str | None) -> Deployment:
-    from tritonnb.handle import Deployment  # noqa: PLC0415
-
-    found = _handle(name)
-    if not isinstance(found, Deployment):
-        raise DeploymentError(
-            f"{found.name!r} is a connection: its server is run by somebody else.",
-            hint="name a deployment of yours with `--on NAME`.",
-        )
-    return found
 
 
 def _spec(source: str | None, cell: str | None) -> Spec | None:

@@ -37,7 +37,7 @@ def _switch(parser: MagicParser, name: str, text: str) -> None:
 
 
 def _out(parser: MagicParser) -> MagicParser:
-    parser.add_argument("-o", "--out", metavar="VARIABLE", help="store the deployment in a variable")
+    parser.add_argument("-o", "--out", metavar="VARIABLE", help="store the result in a variable")
     return parser
 
 
@@ -157,6 +157,31 @@ def _unload() -> MagicParser:
     return _on(parser)
 
 
+def _model_cell() -> MagicParser:
+    parser = MagicParser(
+        "%%triton_model",
+        "Write a model of the Python backend in the cell and load it; run again, it is loaded anew.",
+        "  %%triton_model doubler\n"
+        "  import triton_python_backend_utils as pb_utils\n"
+        "  class TritonPythonModel: ...\n"
+        "It is kept with the deployment and laid over its sources. `%triton_deploy --name NAME` begins without any.",
+    )
+    parser.add_argument("model", help="Triton's name of the model: a new one, or one to be replaced")
+    parser.add_argument("--config", metavar="FILE", help="its config.pbtxt: a file, or $variable with the text")
+    return _on(_out(parser))
+
+
+def _pbtxt_cell() -> MagicParser:
+    parser = MagicParser(
+        "%%triton_pbtxt",
+        "Write the config.pbtxt of a model in the cell; it is checked, and the model loaded anew.",
+        "  %%triton_pbtxt densenet_onnx\n  max_batch_size: 8\n  dynamic_batching { }\n"
+        "It is kept with the deployment and takes the place of the sources' own, which is not changed.",
+    )
+    parser.add_argument("model", help="Triton's name of the model; an ensemble is made of its config alone")
+    return _on(_out(parser))
+
+
 def _connect() -> MagicParser:
     parser = MagicParser(
         "%triton_connect",
@@ -205,6 +230,8 @@ PARSERS: dict[str, MagicParser] = {
         _status(),
         _load(),
         _unload(),
+        _model_cell(),
+        _pbtxt_cell(),
         _connect(),
         _update(),
         _delete(),
