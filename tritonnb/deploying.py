@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tritonnb import records
 from tritonnb.errors import DeploymentError, Interrupted, SpecError, TritonNbError
-from tritonnb.handle import Connection, Deployment, deployments
-from tritonnb.handle.run import Run
+from tritonnb.handle import Connection, Deployment, deployment, deployments
+from tritonnb.handle.run import Run, new_key
 from tritonnb.render.progress import Progress
 from tritonnb.repository import Model, in_memory, models_of
 from tritonnb.spec import Spec
@@ -46,7 +45,7 @@ def deploy(
     """Serve models with a real tritonserver and return the handle on it.
 
     A deployment of this name and with the same spec that runs already is reused: its sources are staged again and
-    changed models loaded.
+    changed models loaded. One that has failed, or does not answer within five seconds, is replaced by a new one.
 
     Parameters
     ----------
@@ -92,29 +91,31 @@ def launch(
         )
     records.sweep()
     with Progress(f"Deploying {spec.name!r}") as progress:
-        run = Run(spec, records.new_folder(spec.name), secrets.token_urlsafe(32), memory)
-        deployment = None
+        run = Run(spec, records.new_folder(spec.name), new_key(), memory)
+        reused = handle = None
         try:
             run.engine.prepare(progress.report)
-            progress.report("waiting for another notebook that deploys this name", None)
+            progress.report("waiting for whoever else works on this name", None)
             with records.name_lock(spec.name, progress.tick):
-                if running := _running(run, replace=replace):
-                    run.stop()
-                    return Outcome(running, reused=True)
-                run.launch()
-            deployment = Deployment(run)
+                records.wait_for_ends(spec.name, progress.tick)
+                reused = _reusable(run, replace=replace)
+                if not reused:
+                    run.launch()
             progress.report("loading the models", None)
+            handle = reused or Deployment(run)
             if wait:
-                run.settle(timeout, progress.tick)
+                handle.settle(timeout, progress.tick)
+            if reused and handle.state != "starting":
+                handle.reload()
         except BaseException as error:
-            if deployment:
-                deployment.delete()
-            else:
-                run.stop()
+            run.stop()
+            if handle and not reused:
+                handle.delete()
             if isinstance(error, KeyboardInterrupt):
-                raise Interrupted(f"deployment {spec.name!r} was stopped; nothing of it is left.") from None
+                left = "runs on as before" if reused else "was stopped; nothing of it is left"
+                raise Interrupted(f"deployment {spec.name!r} {left}.") from None
             raise
-    return Outcome(deployment, reused=False)
+    return Outcome(handle, reused=bool(reused))
 
 
 def _what(source: object, options: dict[str, Any]) -> tuple[Spec, tuple[Model, ...]]:
@@ -147,40 +148,35 @@ def _check_served(spec: Spec) -> None:
         )
 
 
-def _running(run: Run, *, replace: bool) -> Deployment | None:
+def _reusable(run: Run, *, replace: bool) -> Deployment | None:
     """Return the deployment of this name to use instead of a new one; one that is in the way is deleted or an error."""
     name = run.spec.name
     handle = next((d for d in deployments() if d.name == name), None)
     if isinstance(handle, Connection):
         raise DeploymentError(f"{name!r} is a connection of this kernel.", hint="choose another name, or delete it.")
+    if isinstance(handle, Deployment) and handle.state in {"failed", "stopped"}:
+        handle.delete()
+        handle = None
     record = records.record_of(name)
-    if record and not record.of_this_process and not record.keep:
+    if record is None:
+        return None
+    if not (record.of_this_process or record.keep):
         raise DeploymentError(
             f"A deployment {name!r} runs in another notebook (process {record.owner}).",
             hint=f"choose another name, `tritonnb stop {name}`, or deploy it there with `keep` to share it.",
         )
-    if isinstance(handle, Deployment) and handle.state in {"failed", "stopped"}:
-        handle.delete()
-        return None
-    if record is None:
-        return None
-    deployment = handle if isinstance(handle, Deployment) else Deployment.attach(record)
-    same = deployment.spec == run.spec and not run.memory
-    if same and _answers(deployment):
-        deployment.reload()
-        return deployment
+    running = Spec.from_yaml(record.spec)
+    same = running == run.spec and not run.memory
     if not (same or replace):
         raise DeploymentError(
-            f"A deployment {name!r} runs already with another spec:\n{_difference(deployment.spec, run.spec)}",
+            f"A deployment {name!r} runs already with another spec:\n{_difference(running, run.spec)}",
             hint="replace it with `replace=True` (`--replace`), or choose another name.",
         )
+    deployment = handle if isinstance(handle, Deployment) else Deployment.attach(record)
+    if same and deployment.answers():
+        return deployment
     deployment.delete()
     return None
-
-
-def _answers(deployment: Deployment) -> bool:
-    deployment.settle(None, lambda: None)
-    return deployment.health().live
 
 
 def _difference(running: Spec, asked: Spec) -> str:
@@ -198,10 +194,12 @@ def find(name: str) -> Served:
     DeploymentError
         There is none.
     """
-    from tritonnb.handle import deployment  # noqa: PLC0415
-
-    if any(d.name == name for d in deployments()) or not (record := records.record_of(name)):
-        return deployment(name)
+    handle = next((d for d in deployments() if d.name == name), None)
+    if handle and handle.state != "failed":
+        return handle
+    record = records.record_of(name)  # where this kernel's has failed, another may have taken its place
+    if not record:
+        return handle or deployment(name)
     found = Deployment.attach(record)
     with contextlib.suppress(TritonNbError):  # one that has failed is found too: to look at it, or to delete it
         found.settle(ATTACH_WITHIN_S, lambda: None)

@@ -11,8 +11,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from tritonnb.foreign.supervisor import __file__ as SUPERVISOR  # noqa: N812  (a
 from tritonnb.foreign.supervisor import clean_up, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 STOP_WITHIN_S = 10.0
@@ -46,9 +47,13 @@ class Job:
     owner
         The process that the server must not outlive; None where it may.
     restart
-        Start the server again when it fails, later each time, five times at most.
+        Start the server again when it fails.
+    back_off_s
+        How long to wait before each such start, in seconds; after the last of them it has failed for good.
     grace_s
         How long the server may take to end by itself after SIGTERM, in seconds, before it is killed.
+    clean_up
+        A program that removes what of the server is in no process of its own, such as its container; run at the end.
     """
 
     command: list[str]
@@ -57,7 +62,24 @@ class Job:
     shared_memory_prefix: str
     owner: int | None
     restart: bool = False
+    back_off_s: tuple[float, ...] = (1, 2, 4, 8, 16)
     grace_s: float = 1.0
+    clean_up: tuple[str, ...] = ()
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[list[int]]:
+    """Hold Ctrl-C back for the length of the block, which is told by the signals in the list."""
+    pressed: list[int] = []
+    # Python gives Ctrl-C to the main thread alone. A handler that is None was set by a program that embeds Python.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield pressed
+        return
+    usual = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def is_running(pid: int, started_at: int) -> bool:
@@ -112,16 +134,12 @@ class SupervisedProcess:
         EngineError
             The server's program could not be started.
         """
-        begun: list[SupervisedProcess] = []
-        try:
-            # In another thread, where Ctrl-C cannot come between a process and the knowledge of it.
-            with ThreadPoolExecutor(1, thread_name_prefix="tritonnb-start") as thread:
-                thread.submit(lambda: begun.append(cls._start(job, folder))).result()
-        except KeyboardInterrupt:
-            for process in begun:
-                process.stop()
-            raise
-        return begun[0]
+        with _interrupt_held() as pressed:  # else it could come between a process and the knowledge of it
+            process = cls._start(job, folder)
+        if pressed:
+            process.stop()
+            raise KeyboardInterrupt
+        return process
 
     @classmethod
     def _start(cls, job: Job, folder: Path) -> SupervisedProcess:

@@ -35,9 +35,11 @@ def official_client(endpoint: Endpoint, protocol: str) -> Any:
 
         if not endpoint.grpc_url:
             raise SpecError("The gRPC address is not known.", hint="connect(url, grpc_url='host:8001').")
-        client = triton.InferenceServerClient(endpoint.grpc_url)
-        # Triton wants the restricted protocol's key under a name of its own, in lower case.
-        headers = {f"triton-grpc-protocol-{name.lower()}": value for name, value in endpoint.headers.items()}
+        # Where HTTP is encrypted a key must not travel open beside it.
+        client = triton.InferenceServerClient(endpoint.grpc_url, ssl=endpoint.url.startswith("https:"))
+        # Triton wants the restricted protocol's key under a name of its own; a proxy in front wants the usual one.
+        sent = {name.lower(): value for name, value in endpoint.headers.items()}
+        headers = {**sent, **{f"triton-grpc-protocol-{name}": value for name, value in sent.items()}}
     else:
         try:
             import tritonclient.http as triton  # noqa: PLC0415  (imports gevent)

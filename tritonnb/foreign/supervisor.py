@@ -22,7 +22,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory)
-BACK_OFF_S = (1, 2, 4, 8, 16)  # before each new start of a server that failed; after the last it has failed for good
+CLEAN_UP_S = 60  # for the daemon of a container, which may be busy
 WELL_AFTER_S = 300  # a server that ran so long had recovered: the next failure is a first one again
 
 
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
             stop.append(os.pidfd_open(job["owner"]))
         if not job["owner"] or os.getppid() == job["owner"]:  # else its number was given to another process meanwhile
             run(job, folder, stop)
-    clean_up(folder)
+    clean_up(folder, job)
 
 
 def run(job: dict, folder: Path, stop: list[int]) -> None:
@@ -51,7 +51,7 @@ def run(job: dict, folder: Path, stop: list[int]) -> None:
     while True:
         began = time.monotonic()
         # What a first start is told by requests, a restart is told on its command line.
-        loaded = json.loads((folder / "loaded.json").read_text()) if restarts else []
+        loaded = loaded_models(folder) if restarts else []
         with Path(job["log"]).open("ab") as log:
             server = subprocess.Popen(
                 [*job["command"], *(f"--load-model={model}" for model in loaded)],
@@ -72,7 +72,7 @@ def run(job: dict, folder: Path, stop: list[int]) -> None:
             os.close(ended)
             code = server.wait()
             failures = 0 if time.monotonic() - began > WELL_AFTER_S else failures
-            again = job["restart"] and code and failures < len(BACK_OFF_S)
+            again = job["restart"] and code and failures < len(job["back_off_s"])
             tell(folder, 0, None if again else code, restarts)
         finally:  # also when nothing can be told, because somebody removed the folder
             end_group(server.pid)
@@ -80,20 +80,32 @@ def run(job: dict, folder: Path, stop: list[int]) -> None:
         if not again:
             select.select(stop, [], [])  # the folder stays until then: its log tells why the server ended
             return
-        if select.select(stop, [], [], BACK_OFF_S[failures])[0]:
+        if select.select(stop, [], [], job["back_off_s"][failures])[0]:
             return
         restarts += 1
         failures += 1
 
 
-def clean_up(folder: Path) -> None:
-    """End what is left of the server's process group, free its shared memory and remove its folder."""
+def loaded_models(folder: Path) -> list[str]:
+    """Return the models that the server had loaded; none where it failed before the first of them."""
+    try:
+        return json.loads((folder / "loaded.json").read_text())
+    except FileNotFoundError:
+        return []
+
+
+def clean_up(folder: Path, job: dict | None = None) -> None:
+    """End what is left of the server, in its process group and outside, and remove its folder."""
     with contextlib.suppress(OSError, ValueError):
         process = json.loads((folder / "process.json").read_text())
         if process["pid"] and started(process["pid"]) == process["started"]:  # else the number is another's by now
             end_group(process["pid"])
-    with contextlib.suppress(OSError, ValueError):
-        free_shared_memory(json.loads((folder / "job.json").read_text())["shared_memory_prefix"])
+    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+        job = job or json.loads((folder / "job.json").read_text())
+        free_shared_memory(job["shared_memory_prefix"])
+        if job.get("clean_up"):
+            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run(job["clean_up"], **quiet, check=False, timeout=CLEAN_UP_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from tritonnb.client import Client
 from tritonnb.endpoint import Endpoint
-from tritonnb.errors import DeploymentError
+from tritonnb.errors import DeploymentError, ServerError, ServerUnreachableError
 from tritonnb.handle import current
-from tritonnb.handle.served import Served
+from tritonnb.handle.served import ANSWER_WITHIN_S, Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_ASKS_FOR_KEY = (401, 403)
 
 
 class Connection(Served):
@@ -39,9 +40,10 @@ class Connection(Served):
         """In a word: ready, starting (live, but not ready), failed (no answer) or stopped (disconnected)."""
         if self._closed:
             return "stopped"
-        if self._client.ready():
-            return "ready"
-        return "starting" if self._client.live() else "failed"
+        with Client(self._endpoint, timeout=ANSWER_WITHIN_S) as client:
+            if client.ready():
+                return "ready"
+            return "starting" if client.live() else "failed"
 
     @property
     def endpoint(self) -> Endpoint:
@@ -81,7 +83,7 @@ def connect(
     key
         Sent as ``Authorization: Bearer KEY``.
     name
-        What to call it (default: the host).
+        What to call it (default: the address without ``http://``).
     headers
         Further headers of every request.
     grpc_url, metrics_url
@@ -95,15 +97,43 @@ def connect(
         Nothing answers there.
     ServerError
         The key is missing or wrong, or it is no v2 server.
+    DeploymentError
+        Another deployment or connection of this kernel has the name. One with the same address is connected anew.
     """
     address = (url if "://" in url else f"http://{url}").rstrip("/")
     sent = {**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
     endpoint = Endpoint(address, grpc_url=grpc_url, metrics_url=metrics_url, headers=sent)
-    connection = Connection(name or urlsplit(address).hostname or address, endpoint)
+    name = name or address.partition("://")[2]
+    before = next((handle for handle in current.deployments() if handle.name == name), None)
+    if before and not (isinstance(before, Connection) and before.url == address):
+        raise DeploymentError(f"The name {name!r} is taken: {before!r}.", hint="give another with `name=`.")
+    connection = Connection(name, endpoint)
     try:
-        connection._client.server_metadata()  # noqa: SLF001  (the first question of all, asked before it is known)
+        _check_protocol(connection)
     except BaseException:
         connection.delete()
         raise
+    if before:
+        before.delete()
     current.remember(connection)
     return connection
+
+
+def _check_protocol(connection: Connection) -> None:
+    try:
+        told = connection._running_client().server_metadata()  # noqa: SLF001  (of the same module)
+    except ServerUnreachableError:
+        raise
+    except ServerError as error:
+        if error.status in _ASKS_FOR_KEY:
+            raise
+        raise _no_v2(connection.url, error.message) from error
+    if "name" not in told:
+        raise _no_v2(connection.url, f"{told!r:.80}")
+
+
+def _no_v2(url: str, seen: str) -> ServerError:
+    return ServerError(
+        f"{url} answers, but not as a v2 inference server does: {seen.rstrip('.')}.",
+        hint="is it Triton's HTTP port, with the right base path?",
+    )

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tritonnb import records
 from tritonnb.client import Health, Logs, ModelList, ModelState
-from tritonnb.errors import DeploymentError, Interrupted, ServerError, SpecError, TritonNbError
+from tritonnb.errors import DeploymentError, Interrupted, ServerError, SpecError
 from tritonnb.handle import current
-from tritonnb.handle.run import Run, reason
+from tritonnb.handle.run import Run, new_key, reason
 from tritonnb.handle.served import Served
+from tritonnb.render.progress import Progress
+from tritonnb.repository import in_memory
 from tritonnb.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from tritonnb.client import Client, InferResult
     from tritonnb.endpoint import Endpoint
+    from tritonnb.repository import Model
 
 #: The fields of a spec that a running server can follow; a change of any other needs a new server.
 FOLLOWED = ("models", "repository")
@@ -37,6 +43,8 @@ class Deployment(Served):
     def __init__(self, run: Run) -> None:
         super().__init__(run.spec.name)
         self._run = run
+        self._deleted = False
+        self._switching = threading.Lock()
         current.remember(self)
 
     @classmethod
@@ -48,11 +56,9 @@ class Deployment(Served):
         EngineError
             It does not run any more.
         """
-        from tritonnb.endpoint import Endpoint  # noqa: PLC0415  (needed only here at run time)
-
-        run = Run(Spec.from_yaml(record.spec), record.folder, record.key)
-        headers = {"Authorization": f"Bearer {record.key}"}
-        run.attach(Endpoint(record.url, record.grpc_url, record.metrics_url, headers))
+        spec = Spec.from_yaml(record.spec)
+        run = Run(spec, record.folder, record.key, () if spec.models or spec.repository else _in_memory(record.folder))
+        run.attach(record)
         return cls(run)
 
     def wait_for_deployment(self, show_output: bool = False, *, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002  (Azure ML's signature)
@@ -92,6 +98,10 @@ class Deployment(Served):
         self._run.settle(timeout, each)
 
     # What it is -----------------------------------------------------------------------------------------------------
+
+    def answers(self) -> bool:
+        """Tell whether the server answers, within some seconds, or is just started again after a failure."""
+        return self._run.answers()
 
     @property
     def spec(self) -> Spec:
@@ -133,8 +143,30 @@ class Deployment(Served):
         """Return the state of the server and of every model; also of one that does not run."""
         return dataclasses.replace(super().health(), restarts=self._run.engine.restarts)
 
-    def models(self) -> ModelList:
-        """Return every model with its version, its state and, where it is not ready, the reason."""
+    def regen_key(self, key: str = "Primary", *, timeout: float | None = 300) -> None:
+        """Replace the bearer key, which needs a new server: it is started as `update` starts one.
+
+        Parameters
+        ----------
+        key
+            Azure ML's name of the key; straight to Triton there is one, ``Primary``.
+        timeout
+            How long to wait for the new server, in seconds.
+
+        Raises
+        ------
+        SpecError
+            There is no key of this name.
+        TritonNbError
+            The new server failed; the old one serves, with the old key.
+        """
+        if key.lower() != "primary":
+            raise SpecError(f"There is no key {key!r}.", hint="straight to Triton there is one, 'Primary'.")
+        with self._change(f"A new key for {self.name!r}: its server is started anew") as tick:
+            self._run.client()
+            self._replace_run(self.spec, new_key(), timeout, tick)
+
+    def _models_of(self, client: Client) -> ModelList:
         problems = {model: reason(model, problem) for model, problem in self._run.problems.items()}
         # tritonnb's own reason, where it has one, is shorter than Triton's; and Triton has none where what was loaded
         # before goes on serving.
@@ -142,11 +174,11 @@ class Deployment(Served):
             dataclasses.replace(s, reason=("loading it anew failed: " if s.state == "READY" else "") + problems[s.name])
             if s.name in problems
             else s
-            for s in super().models()
+            for s in super()._models_of(client)
         ]
         known = {s.name for s in states}
         refused = [ModelState(m, "", "UNAVAILABLE", why) for m, why in problems.items() if m not in known]
-        lost = {m: self._run.cells.located(why) for m, why in self._run.engine.lost_processes().items()}
+        lost = self._run.lost_processes()
         return ModelList(
             dataclasses.replace(s, state="DEGRADED", reason=lost[s.name])
             if s.name in lost and s.state == "READY"
@@ -255,41 +287,56 @@ class Deployment(Served):
         TritonNbError
             The new server failed; the old one serves.
         """
-        spec = self.spec.replace(**changes)
-        if spec.name != self.name:
-            raise SpecError("A deployment cannot be renamed.", hint=f"deploy it anew as {spec.name!r}.")
-        self._run.client()
-        if all(getattr(spec, f) == getattr(self.spec, f) for f in type(spec).model_fields if f not in FOLLOWED):
-            old = self._run.spec
-            self._run.spec = spec
-            try:
-                self._run.reload()
-            except TritonNbError:
-                self._run.spec = old
-                raise
-            return
-        with records.name_lock(self.name):
-            self._replace_run(spec, timeout)
+        with self._change(f"Updating {self.name!r}") as tick:
+            spec = self.spec.replace(**changes)
+            if spec.name != self.name:
+                raise SpecError("A deployment cannot be renamed.", hint=f"deploy it anew as {spec.name!r}.")
+            self._run.client()
+            if all(getattr(spec, f) == getattr(self.spec, f) for f in type(spec).model_fields if f not in FOLLOWED):
+                self._run.follow(spec, self._memory_for(spec))
+            else:
+                self._replace_run(spec, self._run.key, timeout, tick)
 
-    def _replace_run(self, spec: Spec, timeout: float | None) -> None:
-        old, server = self._run, spec.server
-        fixed = {server.http_port, server.grpc_port, server.metrics_port} - {None}
-        in_place = bool(fixed & {old.spec.server.http_port, old.spec.server.grpc_port, old.spec.server.metrics_port})
-        cells = old.cells.read()
-        new = Run(spec, records.new_folder(self.name), old.key, old.memory, cells)
+    @contextmanager
+    def _change(self, what: str) -> Iterator[Callable[[], None]]:
+        """Keep others from the deployment during a change; gives what is to be called while it is waited for."""
+        try:
+            with Progress(what) as progress, records.name_lock(self.name, progress.tick):
+                yield progress.tick
+        except KeyboardInterrupt:
+            raise Interrupted(f"the change of deployment {self.name!r} was given up; it serves as before.") from None
+
+    def _memory_for(self, spec: Spec) -> tuple[Model, ...]:
+        """Return the models that are in no file, unless the spec names others in their place."""
+        return () if spec.models or spec.repository else self._run.memory
+
+    def _replace_run(self, spec: Spec, key: str, timeout: float | None, each: Callable[[], None]) -> None:
+        old, cells = self._run, self._run.cells.read()
+        new = Run(spec, records.new_folder(self.name), key, self._memory_for(spec), cells)
+        in_place = bool(_fixed_ports(spec) & _fixed_ports(old.spec))
+        if in_place:
+            self._switch(new)
         try:
             if in_place:
                 old.stop()
             new.launch()
-            new.settle(timeout)
+            new.settle(timeout, each)
+            self._switch(new)
         except BaseException:
             new.stop()
             if in_place:
-                self._run = Run(old.spec, records.new_folder(self.name), old.key, old.memory, cells)
-                self._run.launch()
+                again = Run(old.spec, records.new_folder(self.name), old.key, old.memory, cells)
+                self._switch(again)
+                again.launch()
+                again.settle(timeout, each)
             raise
-        self._run = new
         old.stop()
+
+    def _switch(self, run: Run) -> None:
+        with self._switching:
+            if self._deleted:  # by another thread, meanwhile
+                raise self._run.gone()
+            self._run = run
 
     def infer(
         self,
@@ -301,19 +348,25 @@ class Deployment(Served):
         request_id: str = "",
     ) -> InferResult:
         """As `Served.infer`; where the server or a process of the model has died, the error says so."""
+        run = self._run
         try:
             return super().infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
-        except ServerError as error:
-            if failure := self._run.failure_behind(error):
-                raise failure from error
-            if lost := self._run.engine.lost_processes().get(model):
-                why = self._run.cells.located(lost)
-                raise DeploymentError(f"Model {model!r} failed: {why}", hint=f"`load({model!r})`.") from error
-            error.message = self._run.cells.located(error.message)
+        except (ServerError, DeploymentError) as error:
+            if run is not self._run:  # an update has put a new server in the place of the one that was asked
+                return super().infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
+            if not isinstance(error, ServerError):
+                raise
+            if trouble := run.trouble_behind(error):
+                raise trouble from error
+            if lost := run.lost_processes().get(model):
+                raise DeploymentError(f"Model {model!r} failed: {lost}", hint=f"`load({model!r})`.") from error
+            error.message = run.cells.located(error.message)
             raise
 
     def delete(self) -> None:
         """Stop the server and remove all that was made for it. May be called again."""
+        with self._switching:
+            self._deleted = True
         self._run.stop()
         current.forget(self)
 
@@ -326,3 +379,13 @@ class Deployment(Served):
     def __repr__(self) -> str:
         problems = "".join(f"\n  {line.strip()}" for line in self._run.reasons().splitlines())
         return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{problems}"
+
+
+def _fixed_ports(spec: Spec) -> set[int | None]:
+    return {spec.server.http_port, spec.server.grpc_port, spec.server.metrics_port} - {None}
+
+
+def _in_memory(folder: Path) -> tuple[Model, ...]:
+    """Return the models that another process had in memory: what it staged of them is all that is left."""
+    files = sorted((folder / "models").glob("*/1/model.onnx"))
+    return tuple(in_memory(file.read_bytes(), file.parent.parent.name) for file in files)

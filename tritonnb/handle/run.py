@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tritonnb import records
@@ -21,19 +23,24 @@ from tritonnb.errors import (
     nearest,
 )
 from tritonnb.handle.cells import Cells, check
-from tritonnb.repository import Cell, models_of, stage
+from tritonnb.handle.served import ANSWER_WITHIN_S
+from tritonnb.repository import Cell, find_models, models_of, stage
 from tritonnb.supervise import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tritonnb.endpoint import Endpoint
     from tritonnb.repository import Model
     from tritonnb.spec import Spec
 
 LOADS_AT_ONCE = 4  # tritonserver's own default for --model-load-thread-count
 PORT_TRIES = 3
+
+
+def new_key() -> str:
+    """Return a bearer key that nobody can guess."""
+    return secrets.token_urlsafe(32)
 
 
 class Run:
@@ -71,6 +78,7 @@ class Run:
         self.error: Exception | None = None
         self._cells_before = dict(cells or {})
         self._staged: tuple[str, ...] = ()
+        self._restarts = 0  # of those that the server has come back from, as far as was noticed here
         self._client: Client | None = None
         self._settled = threading.Event()
         self._stopping = threading.Event()
@@ -84,12 +92,12 @@ class Run:
         self._start()
         self._in_background(self._load_when_live)
 
-    def attach(self, endpoint: Endpoint) -> None:
+    def attach(self, record: records.Record) -> None:
         """Take over the server that already runs in the folder, once its models are loaded."""
-        self.engine.attach(endpoint)
-        self._client = Client(endpoint)
-        self._staged = tuple(path.name for path in (self.folder / "models").iterdir())
-        self._in_background(self._wait_for_loads)
+        self.engine.attach(record.endpoint)
+        self._client = Client(record.endpoint)
+        self._staged = tuple(sorted(path.name for path in (self.folder / "models").iterdir()))
+        self._in_background(lambda: self._take_over(record))
 
     def _in_background(self, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -128,9 +136,13 @@ class Run:
         )
         self._client = Client(endpoint)
 
-    def _stage(self) -> None:
+    def _sources(self) -> tuple[Model, ...]:
+        return self.memory or models_of(self.spec)
+
+    def _stage(self, models: tuple[Model, ...] | None = None) -> None:
+        models = self._sources() if models is None else models
         configs = {name: source.config for name, source in self.spec.models.items() if source.config}
-        staged = stage(self.memory or models_of(self.spec), self.folder / "models", configs, self.cells.read())
+        staged = stage(models, self.folder / "models", configs, self.cells.read())
         self._staged = staged.models
         self.problems.update(staged.problems)
 
@@ -144,37 +156,59 @@ class Run:
                     raise
                 self.engine.stop()
                 self._start()
+        self._load_all()
+        if failure := self.failure():
+            raise failure
+        if self.engine.restarts or self.engine.starting_again:
+            raise DeploymentError("tritonserver failed while it loaded the models.", logs=self._last_logs())
+        self._check_any_loaded()
+
+    def _load_all(self) -> None:
+        """Load what was staged, and tell other processes what came of it."""
         with ThreadPoolExecutor(LOADS_AT_ONCE, thread_name_prefix="tritonnb-load") as pool:
             list(pool.map(self._load, self._staged))
-        if failure := self.engine.failure():
-            raise failure
+        self._tell_problems()
+
+    def _check_any_loaded(self) -> None:
         if self.problems and not set(self._staged) - set(self.problems):
             raise DeploymentError(
                 f"No model of deployment {self.spec.name!r} could be loaded.\n{self.reasons()}",
                 hint="mend the model and deploy it again.",
             )
 
+    def _tell_problems(self) -> None:
+        with suppress(FileNotFoundError):  # the deployment was just deleted
+            records.write_problems(self.folder, self.problems)
+
     def _wait_until_live(self) -> None:
         while not self._connected().live():
-            if failure := self.engine.failure():
+            if failure := self.failure():
                 raise failure
             if self._stopping.wait(0.01):
                 raise self.gone()
 
-    def _wait_for_loads(self) -> None:
-        """Wait until every model is ready or has a reason not to be: whoever started the server still loads them."""
+    def _take_over(self, record: records.Record) -> None:
+        """Wait until whoever started the server has loaded its models; load them where that process is gone."""
         self._wait_until_live()
-        while True:
-            states = {state.name: state for state in self._connected().repository_index()}
-            if all(m in states and (states[m].state == "READY" or states[m].reason) for m in self._staged):
-                break
+        while (problems := records.problems(self.folder)) is None:
+            if not record.has_owner:
+                self._load_all()
+                return
+            if failure := self.failure():
+                raise failure
             if self._stopping.wait(0.05):
                 raise self.gone()
-        for name, state in states.items():
+        self.problems.update(problems)
+        self._restarts = self.engine.restarts
+        self._look()
+
+    def _look(self) -> None:
+        """Learn from the server what has become of its models: somebody else loaded them."""
+        for state in self._connected().repository_index():
             if state.state == "READY":
-                self.engine.watch(name)
-            elif state.reason != "unloaded":
-                self.problems[name] = ServerError(self.cells.located(state.reason))
+                self.engine.watch(state.name)
+            elif state.reason and state.reason != "unloaded":
+                self.problems.setdefault(state.name, ServerError(self.cells.located(state.reason)))
 
     def settle(self, timeout: float | None, each: Callable[[], None] = lambda: None) -> None:
         """Wait until the server has come up, and raise why it has not.
@@ -190,16 +224,16 @@ class Run:
         while True:
             settled = self._settled.wait(0.05)
             each()
-            if settled:
+            if settled and not self._is_coming_back():
                 break
             if deadline and time.monotonic() > deadline:
                 raise DeploymentError(
                     f"Deployment {self.spec.name!r} was not ready after {timeout:g} s.",
-                    logs="\n".join(self.engine.logs().splitlines()[-10:]),
+                    logs=self._last_logs(),
                     hint="give it longer with `timeout=` (`--timeout`).",
                 )
-        if self.error:
-            raise self.error
+        if error := self.error or self.failure():
+            raise error
 
     # Running --------------------------------------------------------------------------------------------------------
 
@@ -212,18 +246,60 @@ class Run:
             return "starting"
         if self.error or self.engine.failure():
             return "failed"
-        if self.engine.starting_again:
+        if self._is_coming_back():
             return "starting"
-        return "degraded" if self.problems or self.engine.lost_processes() else "ready"
+        return "degraded" if self.problems or self.lost_processes() else "ready"
+
+    def failure(self) -> TritonNbError | None:
+        """Return why the server no longer runs and will not be started again, or None."""
+        failure = self.engine.failure()
+        if failure and (restarts := self.engine.restarts):
+            failure.message += f" It was started again {restarts}x before."
+        return failure
+
+    def answers(self) -> bool:
+        """Tell whether the server answers, or is on its way back."""
+        if self._is_coming_back():
+            return True
+        with Client(self.engine.endpoint, timeout=ANSWER_WITHIN_S) as client:
+            return client.live()
+
+    def _is_coming_back(self) -> bool:
+        """Tell whether the server failed, is started again and does not answer yet."""
+        if self._stopping.is_set() or self.error or self.engine.failure():
+            return False
+        if self.engine.starting_again:
+            return True
+        restarts = self.engine.restarts
+        if restarts != self._restarts and self._settled.is_set():
+            try:
+                if not self._connected().live():
+                    return True
+                self._look()
+            except ServerError:  # it failed again just now
+                return True
+            self._restarts = restarts
+        return False
+
+    def _trouble(self) -> DeploymentError | None:
+        """Return why the server takes no requests, or None while it does."""
+        name = self.spec.name
+        if self._stopping.is_set():
+            return self.gone()
+        if not self._settled.is_set():
+            return DeploymentError(f"Deployment {name!r} is still starting.", hint="`wait_for_deployment()`.")
+        if error := self.error or self.failure():
+            return DeploymentError(f"Deployment {name!r} has failed: {error}")
+        if self._is_coming_back():
+            return DeploymentError(
+                f"The server of deployment {name!r} failed and is being started again.", hint="`wait_for_deployment()`."
+            )
+        return None
 
     def client(self) -> Client:
         """Return the client of a server that has come up, or raise why there is none."""
-        if self._stopping.is_set():
-            raise self.gone()
-        if not self._settled.is_set():
-            raise DeploymentError(f"Deployment {self.spec.name!r} is still starting.", hint="`wait_for_deployment()`.")
-        if error := self.error or self.engine.failure():
-            raise DeploymentError(f"Deployment {self.spec.name!r} has failed: {error}")
+        if trouble := self._trouble():
+            raise trouble
         return self._connected()
 
     def client_for(self, model: str) -> Client:
@@ -238,23 +314,44 @@ class Run:
         self._check_known(model)
         return client
 
-    def failure_behind(self, error: ServerError) -> TritonNbError | None:
-        """Return why the server no longer runs; a connection breaks a moment before its end is known."""
+    def trouble_behind(self, error: ServerError) -> DeploymentError | None:
+        """Return why the server takes no requests; a connection breaks a moment before its end is known."""
         deadline = time.monotonic() + (0.5 if isinstance(error, ServerUnreachableError) else 0)
-        while not (failure := self.engine.failure()) and time.monotonic() < deadline:
+        while not (trouble := self._trouble()) and time.monotonic() < deadline:
             time.sleep(0.01)
-        return failure
+        return trouble
+
+    def lost_processes(self) -> dict[str, str]:
+        """Return, by model, what was lost of it since it became ready."""
+        lost = self.engine.lost_processes()
+        if lost:  # the processes of one that another notebook unloaded ended as they should
+            with suppress(ServerError):
+                ready = {state.name for state in self._connected().repository_index() if state.state == "READY"}
+                lost = {model: what for model, what in lost.items() if model in ready}
+        return {model: self.cells.located(what) for model, what in lost.items()}
 
     def load(self, model: str) -> None:
         """Stage the sources again and load a model, or raise why that failed."""
         client = self.client()
         with self._loading:
-            self.problems.pop(model, None)
-            self._stage()
+            self._stage_to_load(model)
             self._check_known(model)
-            if model in self.engine.lost_processes():
+            if model in self.lost_processes():
                 client.unload(model)  # Triton passes over a load when no file has changed
             self._load_staged(model)
+
+    def _stage_to_load(self, model: str) -> None:
+        sources = self._sources()
+        gone = set(self._staged) - {source.name for source in sources} - set(self.cells.read())
+        if model in gone:
+            raise DeploymentError(
+                f"The files of model {model!r} are gone; it serves as it was loaded.",
+                hint="put them back, or `reload()` to unload it.",
+            )
+        self.problems.pop(model, None)
+        # Only this model is to change: what was staged of others whose files are gone stays.
+        kept = (find_models(self.folder / "models" / name) for name in sorted(gone))
+        self._stage(sources + sum(kept, ()))
 
     def write_cell(self, model: str, *, code: str | None = None, config: str | None = None) -> bool:
         """Keep what a cell holds of a model and load it; tell whether it is loaded: a config may wait for its model.
@@ -282,6 +379,7 @@ class Run:
                     self.cells.write(model, before)
                     self.problems.pop(model, None)
                     self._stage()
+                    self._tell_problems()
                     error.hint = " ".join(filter(None, [error.hint, "What was loaded before goes on serving."]))
                 raise
         return True
@@ -318,20 +416,38 @@ class Run:
         """Stage the sources again, load every model whose files changed, and unload those that are gone."""
         client = self.client()
         with self._loading:
-            before = set(self._staged) | set(self.problems)
+            sources = self._sources()
+            before = set(self._staged)
+            lost = self.lost_processes()
             self.problems.clear()
-            self._stage()
+            self._stage(sources)
+            for model in lost:
+                client.unload(model)  # as in load
+            self._load_all()
+            self._check_any_loaded()
             for gone in before - set(self._staged) - set(self.problems):
                 self.engine.forget(gone)
                 client.unload(gone)
-            for model in self._staged:
-                if model not in self.problems:
-                    self._load(model)
+
+    def follow(self, spec: Spec, memory: tuple[Model, ...]) -> None:
+        """Serve other models in the running server; where none of them can be loaded, those of before serve on."""
+        with self._loading:
+            before = self.spec, self.memory, self._staged, dict(self.problems)
+            self.spec, self.memory = spec, memory
+            try:
+                self.reload()
+            except BaseException:
+                self.spec, self.memory, self._staged, self.problems = before
+                with suppress(TritonNbError):  # what cannot be staged again is loaded still
+                    self.reload()
+                raise
+            records.write_spec(self.folder, spec.to_yaml())
 
     def _load_staged(self, model: str) -> None:
         if model not in self.problems:
             self.engine.forget(model)
             self._load(model)
+        self._tell_problems()
         if problem := self.problems.get(model):
             raise problem
 
@@ -359,6 +475,9 @@ class Run:
         self.engine.stop()
         if self._client:
             self._client.close()
+
+    def _last_logs(self) -> str:
+        return "\n".join(self.engine.logs().splitlines()[-10:])
 
     def gone(self) -> DeploymentError:
         """Return the error of a server that was stopped."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from tritonnb.client import Health, ModelList, read_metrics
-from tritonnb.errors import SpecError, nearest
+from tritonnb.client import Client, Health, ModelList, read_metrics
+from tritonnb.errors import ServerError, SpecError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
-    from tritonnb.client import Client, InferResult, Metrics, ModelConfig, ModelMetadata, Statistics
+    from tritonnb.client import InferResult, Metrics, ModelConfig, ModelMetadata, Statistics
     from tritonnb.endpoint import Endpoint
+
+#: A server that takes longer to say that it is live does not answer, in seconds.
+ANSWER_WITHIN_S = 5.0
 
 
 class Served(ABC):
@@ -86,15 +89,23 @@ class Served(ABC):
     def health(self) -> Health:
         """Return the state of the server and of every model; also of one that does not run."""
         state = self.state
-        if state not in {"ready", "degraded"}:
-            return Health(state, live=False, ready=False, models=())
-        client = self._running_client()
-        return Health(state, live=client.live(), ready=client.ready(), models=tuple(self.models()))
+        if state in {"failed", "stopped"} or not self.url:
+            return Health(state, live=False, ready=False)
+        with Client(self.endpoint, timeout=ANSWER_WITHIN_S) as client:
+            if not client.live():
+                return Health("starting" if state == "starting" else "failed", live=False, ready=False)
+            try:
+                models = tuple(self._models_of(client))
+            except ServerError:  # not every server lists its models, nor to everybody
+                models = ()
+            return Health(state, live=True, ready=client.ready(), models=models)
 
     def models(self) -> ModelList:
         """Return every model with its version, its state and, where it is not ready, the reason."""
-        states = self._running_client().repository_index()
-        return ModelList(sorted(states, key=lambda model: (model.name, model.version)))
+        return self._models_of(self._running_client())
+
+    def _models_of(self, client: Client) -> ModelList:
+        return ModelList(sorted(client.repository_index(), key=lambda model: (model.name, model.version)))
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """Return the names, types and shapes of a model's inputs and outputs.
