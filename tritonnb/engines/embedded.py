@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import socket
-import threading
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +12,8 @@ import psutil
 
 from tritonnb.client.diagnosis import crash_reason, diagnose
 from tritonnb.endpoint import Endpoint
+from tritonnb.engines.options import HOST, free_ports, options
+from tritonnb.engines.supervised import STOPPED_ELSEWHERE, SupervisedEngine, last_lines
 from tritonnb.environments import engine_environment
 from tritonnb.errors import EngineError, PortInUseError, nearest
 from tritonnb.repository import link_or_copy
@@ -24,14 +23,8 @@ if TYPE_CHECKING:
     from tritonnb.environments import EngineEnvironment, Report
     from tritonnb.spec import Spec
 
-HOST = "127.0.0.1"
-#: Triton's API groups that change or reveal the server itself: they always need the deployment's key.
-ADMINISTRATIVE = ("model-repository", "shared-memory", "trace", "logging")
-#: The other groups: they need the key where ``auth`` is on.
-PUBLIC = ("health", "metadata", "inference", "model-config", "statistics")
 
-
-class EmbeddedEngine:
+class EmbeddedEngine(SupervisedEngine):
     """One tritonserver process with its stub processes.
 
     Parameters
@@ -47,16 +40,10 @@ class EmbeddedEngine:
     name = "embedded"
 
     def __init__(self, spec: Spec, folder: Path, key: str) -> None:
-        self._spec = spec
-        self._folder = folder
-        self._key = key
+        super().__init__(spec, folder, key)
         self._environment: EngineEnvironment | None = None
-        self._process: SupervisedProcess | None = None
         self._stubs: dict[str, dict[psutil.Process, str]] = {}
         self._stubs_of_server = 0
-        self._telling = threading.Lock()
-        self._log = folder / "server.log"
-        self.endpoint = Endpoint("")
 
     def prepare(self, report: Report) -> None:
         """Build the engine environment where it is missing; tells ``report`` how that goes."""
@@ -74,7 +61,7 @@ class EmbeddedEngine:
         """
         environment = self._environment or engine_environment()
         server = self._spec.server
-        http, grpc, metrics = _ports((server.http_port, server.grpc_port, server.metrics_port))
+        http, grpc, metrics = free_ports((server.http_port, server.grpc_port, server.metrics_port))
         self.endpoint = Endpoint(
             url=f"http://{HOST}:{http}",
             grpc_url=f"{HOST}:{grpc}",
@@ -107,21 +94,12 @@ class EmbeddedEngine:
         EngineError
             It does not run any more.
         """
-        self._process = SupervisedProcess.attach(self._folder)
-        if not self._process:
-            raise EngineError("The server does not run any more.", hint="deploy it again.")
-        self._stubs_of_server = self._process.pid
-        self.endpoint = endpoint
+        super().attach(endpoint)
+        self._stubs_of_server = self._process.pid if self._process else 0
 
     def _options(self, http: int, grpc: int, metrics: int, prefix: str) -> list[str]:
-        guarded = ",".join(ADMINISTRATIVE + (PUBLIC if self._spec.auth else ()))
-        options = {
-            "model-repository": str(self._folder / "models"),
+        own = {
             "backend-directory": str(self._folder / "backends"),
-            # Models are loaded by request: a bad one then answers with its own reason and takes no other down.
-            "model-control-mode": "explicit",
-            "exit-on-error": "false",
-            "strict-readiness": "false",
             "http-address": HOST,
             "http-port": str(http),
             "grpc-address": HOST,
@@ -129,17 +107,8 @@ class EmbeddedEngine:
             "metrics-address": HOST,
             "metrics-port": str(metrics),
             "allow-gpu-metrics": "false",
-            "http-restricted-api": f"{guarded}:Authorization=Bearer {self._key}",
-            "grpc-restricted-protocol": f"{guarded}:authorization=Bearer {self._key}",
-            "backend-config": f"python,shm-region-prefix-name={prefix}",
         }
-        given = {
-            name: value if isinstance(value, tuple) else (value,) for name, value in self._spec.server.flags.items()
-        }
-        merged = {name: (value,) for name, value in options.items()} | given
-        # Triton takes this one several times; of any other the user's own value replaces ours.
-        merged["backend-config"] = (options["backend-config"], *given.get("backend-config", ()))
-        return [f"--{name}={value}" for name, values in merged.items() for value in values]
+        return options(self._spec, self._key, str(self._folder / "models"), prefix, own)
 
     def _assemble_backends(self, environment: EngineEnvironment) -> None:
         # Real files: Triton refuses a backend library that is a link out of the backend directory.
@@ -155,7 +124,7 @@ class EmbeddedEngine:
         if code is None:
             return None
         if not self._folder.exists():
-            return EngineError("It was stopped from elsewhere: another notebook, or `tritonnb stop`.")
+            return EngineError(STOPPED_ELSEWHERE)
         logs = self.logs()
         taken = re.search(r"failed to start (\w+).*?Socket '([^']+)' already in use", logs)
         if taken:
@@ -171,30 +140,15 @@ class EmbeddedEngine:
         last = last_lines(logs)
         return EngineError(f"tritonserver {how}.", logs=last, hint=diagnose(f"{how}\n{last}"))
 
-    @property
-    def starting_again(self) -> bool:
-        """Whether the server failed and is about to be started again."""
-        return bool(self._process and not self._process.pid)
-
-    @property
-    def restarts(self) -> int:
-        """How often the server was started again after a failure."""
-        return self._process.restarts if self._process else 0
-
     def watch(self, model: str) -> None:
         """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
         self._stubs[model] = self._stubs_of(model)
-        self._tell_loaded()
+        self._tell_loaded(self._stubs)
 
     def forget(self, model: str) -> None:
         """No longer watch ``model``."""
         self._stubs.pop(model, None)
-        self._tell_loaded()
-
-    def _tell_loaded(self) -> None:
-        if self._process:
-            with self._telling:  # models are loaded by several threads
-                self._process.will_load(self._stubs)
+        self._tell_loaded(self._stubs)
 
     def lost_processes(self) -> dict[str, str]:
         """Return, by model, how many of its stub processes have died since it became ready."""
@@ -238,52 +192,9 @@ class EmbeddedEngine:
                 stubs[arguments[-2]] = process
         return {process: instance for instance, process in stubs.items()}
 
-    def logs(self) -> str:
-        """Return the server's log so far."""
-        try:
-            return self._log.read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
-
-    def stop(self) -> None:
-        """Stop the server; its processes, shared memory and folder are gone afterwards."""
-        if self._process:
-            self._process.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)  # a start that did not come to a process leaves it
-
 
 def _runs(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _ports(asked: tuple[int | None, ...]) -> list[int]:
-    """Return the ports to use: the asked ones, checked to be free, and free ones for the rest."""
-    held, ports = [], []
-    try:
-        for port in asked:
-            listener = socket.socket()
-            held.append(listener)
-            # As tritonserver binds: a port that a closed connection still holds is not taken.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, port or 0))
-            except OSError as error:
-                raise PortInUseError(
-                    f"Port {port} of {HOST} is taken or not allowed: {error.strerror}.",
-                    hint="choose another port, or leave it out for a free one.",
-                ) from error
-            ports.append(listener.getsockname()[1])
-    finally:
-        for listener in held:
-            listener.close()
-    return ports
-
-
-def last_lines(logs: str, count: int = 12) -> str:
-    """Return the last lines of a server's log that say something: without tables, blank lines and notes."""
-    lines = [line for line in logs.splitlines() if line.strip() and line[0] not in "|+"]
-    telling = [line for line in lines if not re.match(r"I\d{4} ", line)]
-    return "\n".join((telling or lines)[-count:])

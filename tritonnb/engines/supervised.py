@@ -1,0 +1,92 @@
+"""What the engines share whose server runs under a supervisor of ours, in the deployment's folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+from tritonnb.endpoint import Endpoint
+from tritonnb.errors import EngineError
+from tritonnb.supervise import SupervisedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tritonnb.spec import Spec
+
+#: What a failed start or a lost server is told with.
+STOPPED_ELSEWHERE = "It was stopped from elsewhere: another notebook, or `tritonnb stop`."
+
+
+class SupervisedEngine:
+    """A server under a supervisor.
+
+    Parameters
+    ----------
+    spec
+        What is served and how.
+    folder
+        The deployment's own folder. The model repository is its ``models``. It is removed at the end.
+    key
+        The deployment's bearer key.
+    """
+
+    def __init__(self, spec: Spec, folder: Path, key: str) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._key = key
+        self._process: SupervisedProcess | None = None
+        self._log = folder / "server.log"
+        self._telling = threading.Lock()
+        self.endpoint = Endpoint("")
+
+    def attach(self, endpoint: Endpoint) -> None:
+        """Take over the server that already runs in this folder.
+
+        Raises
+        ------
+        EngineError
+            It does not run any more.
+        """
+        self._process = SupervisedProcess.attach(self._folder)
+        if not self._process:
+            raise EngineError("The server does not run any more.", hint="deploy it again.")
+        self.endpoint = endpoint
+
+    @property
+    def starting_again(self) -> bool:
+        """Whether the server failed and is about to be started again."""
+        return bool(self._process and not self._process.pid)
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started again after a failure."""
+        return self._process.restarts if self._process else 0
+
+    def logs(self) -> str:
+        """Return the server's log so far."""
+        try:
+            return self._log.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def stop(self) -> None:
+        """Stop the server; its processes, shared memory and folder are gone afterwards."""
+        if self._process:
+            self._process.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)  # a start that did not come to a process leaves it
+
+    def _tell_loaded(self, models: Iterable[str]) -> None:
+        if self._process:
+            with self._telling:  # models are loaded by several threads
+                self._process.will_load(models)
+
+
+def last_lines(logs: str, count: int = 12) -> str:
+    """Return the last lines of a server's log that say something: without tables, blank lines and notes."""
+    lines = [line for line in logs.splitlines() if line.strip() and line[0] not in "|+"]
+    telling = [line for line in lines if not re.match(r"I\d{4} ", line)]
+    return "\n".join((telling or lines)[-count:])
