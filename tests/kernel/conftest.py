@@ -178,9 +178,13 @@ class Traces:
             for process in psutil.process_iter(["cmdline"])  # a zombie has no command line
             if ours in " ".join(process.info["cmdline"] or [])
         ]
-        folders = [str(folder) for folder in (home() / "deployments").glob(f"{self.name}-*")]
-        regions = [str(region) for region in Path("/dev/shm").glob(f"tritonnb_{self.name}-*")]
+        folders = [f"folder {folder}" for folder in (home() / "deployments").glob(f"{self.name}-*")]
+        regions = [f"region {region}" for region in Path("/dev/shm").glob(f"tritonnb_{self.name}-*")]
         return [*processes, *folders, *regions, *(f"port {port}" for port in self.ports if listens(port))]
+
+    def kinds(self) -> set[str]:
+        """Return of what kinds there is something now: process, folder, region, port."""
+        return {thing.split()[0] for thing in self()}
 
 
 def listens(port: int) -> bool:
@@ -260,9 +264,7 @@ def deployed(models):
         kernel.run(f"_ = %triton_deploy {models} --name {name} --engine embedded")
         ports = kernel.run(f"dep = tn.deployment('{name}')\nprint(dep.url, dep.grpc_url, dep.metrics_url)").split()
         traces = Traces(name, tuple(int(address.split(":")[-1].partition("/")[0]) for address in ports))
-        found = traces()
-        for kind in ("process", str(home()), "/dev/shm", "port"):
-            assert any(thing.startswith(kind) for thing in found), f"a running deployment shows no {kind}: {found}"
+        assert traces.kinds() == {"process", "folder", "region", "port"}, "else their absence would say nothing"
         return traces
 
     return deploy

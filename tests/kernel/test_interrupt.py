@@ -48,6 +48,15 @@ def test_interrupt_while_deploying_stops_what_was_begun(kernel, interrupted, gat
     assert left.name not in kernel.run("print(tn.deployments())")
 
 
+@pytest.mark.parametrize("seen", ["folder", "process", "region"])
+def test_interrupt_at_any_stage_of_deploying_stops_what_was_begun(kernel, interrupted, gated, eventually, seen):
+    models, _, left = gated("initialize")
+    cell = kernel.begin(f"%triton_deploy {models} --name {left.name} --engine embedded")
+    assert eventually(lambda: seen in left.kinds())
+    interrupted(cell)
+    assert not left()
+
+
 def test_after_an_interrupted_wait_the_deployment_goes_on_and_becomes_ready(kernel, interrupted, gated, unused_name):
     models, gate, _ = gated("initialize")
     kernel.run(f"slow = tn.deploy('{models}', name='{unused_name}', engine='embedded', wait=False)")
