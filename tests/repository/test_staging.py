@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tritonnb.errors import ModelConfigError, RepositoryError
-from tritonnb.repository import find_models, in_memory, link_or_copy, models_of, pbtxt, stage
+from tritonnb.repository import Cell, find_models, in_memory, link_or_copy, models_of, pbtxt, stage
 from tritonnb.spec import Spec
 
 LARGE = b"w" * (2 << 20)
@@ -297,3 +297,64 @@ def test_linking_follows_links_replaces_and_makes_the_folders_on_the_way(tmp_pat
     assert not target.is_symlink()
     assert target.samefile(tmp_path / "real")
     assert [entry.name for entry in target.parent.iterdir()] == ["target"]
+
+
+def test_a_cells_code_is_a_model_of_its_own(make, target):
+    staged = stage(find_models(make("net.onnx")), target, cells={"mine": Cell("code")})
+
+    assert staged.models == ("net", "mine")
+    assert tree(target / "mine") == {"1": None, "1/model.py": b"code", "config.pbtxt": b'backend: "python"\n'}
+
+
+def test_a_cells_code_takes_the_place_of_the_latest_versions_whatever_backend_its_config_names(make, target):
+    root = make("net/2/model.onnx", "net/10/model.onnx")
+    (root / "net/config.pbtxt").write_text('platform: "onnxruntime_onnx" max_batch_size: 4')
+    before = tree(root)
+
+    stage(find_models(root), target, cells={"net": Cell("code")})
+
+    assert sorted(tree(target / "net")) == ["10", "10/model.onnx", "10/model.py", "2", "2/model.onnx", "config.pbtxt"]
+    config = pbtxt.read(target / "net/config.pbtxt")
+    assert (config.backend, config.platform, config.max_batch_size) == ("python", "", 4)
+    assert tree(root) == before
+
+
+def test_a_cells_config_takes_the_place_of_the_sources_and_of_the_specs_keys_word_by_word(make, target):
+    root = make("net/1/model.onnx", "net/config.pbtxt", text="max_batch_size: 2 dynamic_batching { }")
+
+    stage(find_models(root), target, {"net": {"max_batch_size": 4}}, {"net": Cell(config="max_batch_size: 8  # eight")})
+
+    assert (target / "net/config.pbtxt").read_text() == "max_batch_size: 8  # eight"
+
+
+def test_a_cells_config_may_name_the_backend_of_a_cells_code(target):
+    stage([], target, cells={"net": Cell("code", 'backend: "mine"')})
+
+    assert pbtxt.read(target / "net/config.pbtxt").backend == "mine"
+
+
+def test_a_cells_config_waits_for_its_model_unless_it_is_an_ensemble(target):
+    waiting, ensemble = Cell(config="max_batch_size: 8"), Cell(config='platform: "ensemble" ensemble_scheduling { }')
+
+    staged = stage([], target, cells={"net": waiting, "both": ensemble})
+
+    assert (staged.models, staged.problems) == (("both",), {})
+    assert sorted(tree(target)) == ["both", "both/1", "both/config.pbtxt"]
+
+
+def test_a_cells_code_is_what_a_directory_without_a_model_file_lacked(make, target):
+    root = make("net/config.pbtxt", "other/1/model.onnx", text="max_batch_size: 8")
+
+    staged = stage(find_models(root), target, cells={"net": Cell("code")})
+
+    assert (staged.models, staged.problems) == (("net", "other"), {})
+    assert pbtxt.read(target / "net/config.pbtxt").max_batch_size == 8
+
+
+def test_without_the_cell_the_source_is_staged_again(make, target):
+    root = make("net/1/model.onnx")
+    stage(find_models(root), target, cells={"net": Cell("code", "max_batch_size: 8")})
+
+    stage(find_models(root), target)
+
+    assert tree(target) == tree(root)

@@ -67,10 +67,20 @@ class Cells:
         """Return an error's text with the cell's own line wherever it names a line of a staged ``model.py``."""
         return _AT.sub(self._line_of_cell, text)
 
+    def rerun(self, model: str) -> None:
+        """Make Triton load a model's code anew though it may be the same: who runs a cell again means it."""
+        for version in self._versions(model):
+            (self._staged / model / version / _CODE).touch()
+
+    def _versions(self, model: str) -> list[str]:
+        """Return the staged versions whose code is the cell's; the others are the sources' own."""
+        code = _text(self._folder / model / _CODE)
+        files = (self._staged / model).glob(f"*/{_CODE}")
+        return [] if code is None else [file.parent.name for file in files if _text(file) == code]
+
     def _line_of_cell(self, at: re.Match[str]) -> str:
         code = _text(self._folder / at["model"] / _CODE)
-        # Versions of a model that are not the cell's are the sources' own.
-        if code is None or code != _text(self._staged / at["model"] / at["version"] / _CODE):
+        if code is None or at["version"] not in self._versions(at["model"]):
             return at[0]
         lines, number = code.splitlines(), int(at["line"])
         line = lines[number - 1].strip() if number <= len(lines) else ""

@@ -372,7 +372,7 @@ class Run:
                 self._stage()
                 if model not in self._staged and model not in self.problems:
                     return False
-                self._touch(model)
+                self.cells.rerun(model)
                 self._load_staged(model)
             except TritonNbError as error:
                 if served:
@@ -383,11 +383,6 @@ class Run:
                     error.hint = " ".join(filter(None, [error.hint, "What was loaded before goes on serving."]))
                 raise
         return True
-
-    def _touch(self, model: str) -> None:
-        """Make Triton load a model's code anew though it may be the same: a cell is run again to run it again."""
-        for file in (self.folder / "models" / model).glob("*/model.py"):
-            file.touch()
 
     def unload(self, model: str, *, dependents: bool = False) -> None:
         """Unload a model, with ``dependents`` also the models that it is made of and no other ensemble needs."""
@@ -489,10 +484,10 @@ class Run:
         return self._client
 
     def _check_known(self, model: str) -> None:
-        if model not in self._staged and model not in self.problems:
-            raise DeploymentError(
-                f"Deployment {self.spec.name!r} has no model {model!r}.", hint=nearest(model, self._staged)
-            )
+        # Another handle on this deployment, in another notebook, may have added a model.
+        staged = {*self._staged, *(entry.name for entry in (self.folder / "models").iterdir())}
+        if model not in staged and model not in self.problems:
+            raise DeploymentError(f"Deployment {self.spec.name!r} has no model {model!r}.", hint=nearest(model, staged))
 
 
 def reason(model: str, problem: TritonNbError) -> str:

@@ -193,7 +193,7 @@ def _plan(model: Model, overrides: Mapping[str, Any], cell: Cell) -> _Plan:
     elif model.content:
         plan.files[version / "model.onnx"] = model.content
     elif model.source.is_dir():
-        plan.folders |= {PurePosixPath(str(number)) for number in model.versions}
+        plan.folders = {PurePosixPath(str(number)) for number in model.versions}
         _walk(model.source, PurePosixPath(), plan, ())
     else:
         plan.files[version / "model.onnx"] = model.source
