@@ -102,15 +102,6 @@ def test_nothing_is_left_three_seconds_after_the_kernels_end(new_kernel, deploye
         assert not child or lives(child), "the test is about a child that lives on"
 
 
-def test_nothing_is_left_when_the_child_was_there_before_the_deployment(new_kernel, deployed, nothing_is_left):
-    kernel = new_kernel()
-    with child_of(kernel, "beside a forked child") as child:
-        left = deployed(kernel)
-        os.kill(kernel.pid, signal.SIGKILL)
-        nothing_is_left(left)
-        assert lives(child)
-
-
 def test_nothing_is_left_when_the_kernel_is_killed_in_the_middle_of_deploying(
     new_kernel, gated, eventually, nothing_is_left
 ):
