@@ -131,6 +131,7 @@ def test_deploying_one_name_and_killing_the_kernel_again_and_again_leaves_the_ma
     new_kernel, deployed, nothing_is_left, unused_name
 ):
     kernel = new_kernel()
+    # TRITONNB_CYCLES=50 for a long look; each takes about three seconds.
     for _ in range(int(os.environ.get("TRITONNB_CYCLES", "5"))):
         left = deployed(kernel, unused_name)
         assert kernel.run("answer = %triton_infer echo x=$x\nprint(answer['y'])") == "[0. 1. 2. 3.]\n"
