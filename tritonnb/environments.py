@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -254,7 +255,7 @@ def _build(environment: EngineEnvironment, report: Report) -> None:
     engines = environment.folder.parent
     # Of a build that was killed, and no other: we hold the lock.
     for leftover in engines.glob(f"{environment.folder.name}.building-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
     check_room(engines)
     draft = Path(tempfile.mkdtemp(prefix=f"{environment.folder.name}.building-", dir=engines))
     try:
@@ -277,8 +278,17 @@ def _build(environment: EngineEnvironment, report: Report) -> None:
         (draft / "env" / packages / "tritonnb.pth").write_text(_STARTUP)
         (draft / "env").rename(environment.folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
     report("engine built", 1.0)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; again when a step's child, killed with it, still wrote into it for a moment."""
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 class _PipProgress:
