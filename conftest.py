@@ -22,6 +22,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytest_plugins = ["docker_session"]
+
 SHARED_MEMORY = Path("/dev/shm")
 REGION_PREFIX = "tritonnb_"
 SESSION = "TRITONNB_TEST_SESSION"
@@ -54,7 +56,8 @@ def pytest_unconfigure(config):
 
 def pytest_itemcollected(item):
     if item.path.suffix == ".ipynb":
-        item.add_marker(pytest.mark.requires("engine"))
+        needs = item.parent.nb.metadata.get("tritonnb", {}).get("needs", ["engine"])
+        item.add_marker(pytest.mark.requires(*needs))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -81,7 +84,11 @@ def why_missing(capability: str) -> str:
         except EngineError as error:
             return str(error)
         return ""
-    raise ValueError(f"unknown capability {capability!r}; known: 'engine'")
+    if capability == "docker":
+        from docker_session import DOCKER
+
+        return DOCKER.missing()
+    raise ValueError(f"unknown capability {capability!r}; known: 'docker', 'engine'")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -136,4 +143,7 @@ def left_behind() -> set[str]:
             continue
     deployments = Path(os.environ["TRITONNB_HOME"], "deployments").glob("*")
     regions = (region for region in SHARED_MEMORY.glob(f"{REGION_PREFIX}*") if os.access(region, os.W_OK))
+    from docker_session import DOCKER  # a plugin: imported by pytest after this file
+
+    left |= DOCKER.left()
     return left | {str(path) for path in (*deployments, *regions) if str(path) not in in_use}
