@@ -80,11 +80,22 @@ class MagicParser(argparse.ArgumentParser):
             setattr(options, name, _expanded(value, namespace))
         return options
 
+    def option(self, name: str) -> argparse.Action | None:
+        """Return an option by its short or long name."""
+        return self._option_string_actions.get(name)
+
+    def options(self) -> dict[str, argparse.Action]:
+        """Return the options by their long names."""
+        return {name: action for name, action in self._option_string_actions.items() if name.startswith("--")}
+
+    def positionals(self) -> list[argparse.Action]:
+        """Return the arguments that are no options, in their order."""
+        return self._get_positional_actions()
+
     def _refuse(self, word: str) -> NoReturn:
         option = word.partition("=")[0]
         if option.startswith("-"):
-            known = [o for o in self._option_string_actions if o.startswith("--")]
-            raise UsageError(f"{self.prog}: unknown option {option}.", hint=nearest(option, known))
+            raise UsageError(f"{self.prog}: unknown option {option}.", hint=nearest(option, self.options()))
         raise UsageError(
             f"{self.prog}: unexpected {word!r}.", hint=f"`{self.prog.lstrip('%')} --help` shows the options."
         )
