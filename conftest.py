@@ -45,6 +45,7 @@ def pytest_configure(config):
     os.environ[SESSION] = uuid.uuid4().hex
     os.environ["TRITONNB_STABLE_OUTPUT"] = "1"
     os.environ["TRITONNB_NONINTERACTIVE"] = "1"
+    os.environ["TRITONNB_ENGINE"] = "embedded"  # what `auto` means, whatever daemon this machine has
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests run onnxruntime themselves
     config.stash[LEFT_BEFORE] = frozenset(left_behind())
 

@@ -29,9 +29,7 @@ ROWS = {
 
 # A value for every field that is said to come later.
 LATER = {
-    "gpus": "all",
-    "resources": {"cpu_cores": 1.0, "memory_gb": 1.0, "gpu_cores": 1},
-    "server": {"image": "triton", "shm_size": "2g", "shared_memory": True},
+    "server": {"shared_memory": True},
     "environment": {"pip": ["nltk"], "variables": {"LEVEL": "1"}},
     "score": {
         "entry_script": "score.py",
@@ -93,7 +91,8 @@ def test_a_field_that_is_said_to_come_later_is_refused_until_then(field, square)
 
 
 def test_a_field_that_is_said_to_be_served_is_not_refused(square, monkeypatch):
-    served = set(ROWS) - set(SAID_LATER)
+    by_docker = {field for field, row in ROWS.items() if row[4] == "by `docker`"}
+    served = set(ROWS) - set(SAID_LATER) - by_docker
     assert served == {"name", "models", "repository", "engine", "auth", "keep", "restart"} | {
         f"server.{key}" for key in ("http_port", "grpc_port", "metrics_port", "flags", "env")
     }
@@ -101,6 +100,28 @@ def test_a_field_that_is_said_to_be_served_is_not_refused(square, monkeypatch):
     monkeypatch.setenv("TRITONNB_PYTHON", "/no/python")  # the next thing that is looked at
     with pytest.raises(EngineError):
         tn.deploy(square, name="demo", engine="embedded", auth=True, keep=True, restart="on-failure", server=server)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("gpus", "all"),
+        ("resources.cpu_cores", 1.0),
+        ("resources.memory_gb", 1.0),
+        ("resources.gpu_cores", 1),
+        ("server.image", "triton"),
+        ("server.shm_size", "2g"),
+    ],
+)
+def test_a_field_that_docker_alone_serves_is_refused_by_the_embedded_engine_only(field, value, square, monkeypatch):
+    assert ROWS[field][4] == "by `docker`"
+    section, _, key = field.partition(".")
+    asked = {section: {key: value} if key else value}
+    with pytest.raises(SpecError, match=f"embedded engine .*{section}"):
+        tn.deploy(square, name="demo", engine="embedded", **asked)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/docker.sock")  # the next thing that is looked at
+    with pytest.raises(EngineError, match=r"/no/docker\.sock"):
+        tn.deploy(square, name="demo", **asked)
 
 
 def test_the_cell_it_shows_is_a_spec(tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tritonnb import records
+from tritonnb.engines import of_docker_alone
 from tritonnb.errors import DeploymentError, Interrupted, SpecError, TritonNbError
 from tritonnb.handle import Connection, Deployment, deployment, deployments
 from tritonnb.handle.run import Run, new_key
@@ -133,18 +134,21 @@ def _what(source: object, options: dict[str, Any]) -> tuple[Spec, tuple[Model, .
 
 
 def _check_served(spec: Spec) -> None:
-    """Say plainly which fields of the spec this release does not serve yet, rather than pass them over."""
+    """Say plainly which fields of the spec no engine of this release serves yet, or not the one that it names."""
     plain = Spec(name=spec.name, models=spec.models)
-    waiting = ("gpus", "resources", "environment", "score", "kubernetes")
-    unserved = [field for field in waiting if getattr(spec, field) != getattr(plain, field)]
-    of_server = ("image", "shm_size", "shared_memory")
-    unserved += [f"server.{key}" for key in of_server if getattr(spec.server, key) != getattr(plain.server, key)]
-    if spec.engine not in {"auto", "embedded"}:
-        unserved.insert(0, f"engine: {spec.engine}")
+    unserved = [f for f in ("environment", "score", "kubernetes") if getattr(spec, f) != getattr(plain, f)]
+    unserved += ["server.shared_memory"] if spec.server.shared_memory else []
+    if spec.engine == "kubernetes":
+        unserved.insert(0, "engine: kubernetes")
     if unserved:
         raise SpecError(
             f"This release of tritonnb does not serve these fields of the spec yet: {', '.join(unserved)}.",
-            hint="it has the embedded engine, without GPU and entry script; leave them out.",
+            hint="it has the embedded and the Docker engine, without entry script; leave them out.",
+        )
+    if spec.engine == "embedded" and (fields := of_docker_alone(spec)):
+        raise SpecError(
+            f"The embedded engine runs on this machine's CPU, without a container: {', '.join(fields)} cannot be had.",
+            hint="leave it out, or take `engine: docker` (`--engine docker`).",
         )
 
 

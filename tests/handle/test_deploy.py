@@ -265,8 +265,13 @@ def test_a_model_of_another_name_gets_the_nearest_one(repository):
 
 
 def test_a_field_that_no_engine_serves_yet_is_said_so(repository):
-    with pytest.raises(SpecError, match="does not serve these fields of the spec yet: engine: docker, gpus"):
-        tn.deploy(repository, engine="docker", gpus="all")
+    with pytest.raises(SpecError, match="does not serve these fields of the spec yet: engine: kubernetes, score"):
+        tn.deploy(repository, engine="kubernetes", score={"entry_script": "score.py"})
+
+
+def test_a_field_that_the_engine_cannot_serve_is_said_so(repository):
+    with pytest.raises(SpecError, match=r"embedded engine .*: gpus, server.shm_size cannot be had.\n.*engine: docker"):
+        tn.deploy(repository, engine="embedded", gpus="all", server={"shm_size": "2g"})
 
 
 def test_a_model_in_memory_is_served(square):

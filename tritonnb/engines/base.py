@@ -14,6 +14,7 @@ class Engine(Protocol):
     """A tritonserver that can be started, watched and stopped."""
 
     name: str
+    why: str  # it was chosen; empty where the spec names it
     endpoint: Endpoint
 
     def prepare(self, report: Report) -> None:

@@ -35,12 +35,14 @@ class EmbeddedEngine(SupervisedEngine):
         The deployment's own folder. The model repository is its ``models``. It is removed at the end.
     key
         The deployment's bearer key.
+    why
+        Why it was chosen.
     """
 
     name = "embedded"
 
-    def __init__(self, spec: Spec, folder: Path, key: str) -> None:
-        super().__init__(spec, folder, key)
+    def __init__(self, spec: Spec, folder: Path, key: str, why: str = "") -> None:
+        super().__init__(spec, folder, key, why)
         self._environment: EngineEnvironment | None = None
         self._stubs: dict[str, dict[psutil.Process, str]] = {}
         self._stubs_of_server = 0
@@ -70,6 +72,7 @@ class EmbeddedEngine(SupervisedEngine):
         )
         self._assemble_backends(environment)
         prefix = f"tritonnb_{self._folder.name}_"
+        self._begin_log()
         job = Job(
             command=[str(environment.tritonserver), *self._options(http, grpc, metrics, prefix)],
             environment={

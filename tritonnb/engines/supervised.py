@@ -32,15 +32,20 @@ class SupervisedEngine:
         The deployment's own folder. The model repository is its ``models``. It is removed at the end.
     key
         The deployment's bearer key.
+    why
+        Why this engine was chosen; empty where the spec names it.
     """
 
-    def __init__(self, spec: Spec, folder: Path, key: str) -> None:
+    name: str
+
+    def __init__(self, spec: Spec, folder: Path, key: str, why: str) -> None:
         self._spec = spec
         self._folder = folder
         self._key = key
         self._process: SupervisedProcess | None = None
         self._log = folder / "server.log"
         self._telling = threading.Lock()
+        self.why = why
         self.endpoint = Endpoint("")
 
     def attach(self, endpoint: Endpoint) -> None:
@@ -78,6 +83,12 @@ class SupervisedEngine:
         if self._process:
             self._process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)  # a start that did not come to a process leaves it
+
+    def _begin_log(self, more: str = "") -> None:
+        """Say in the first line of the log what runs and why, where the spec does not say it itself."""
+        said = "; ".join(filter(None, [more, self.why]))
+        if said:
+            self._log.write_text(f"tritonnb: {self.name} engine: {said}.\n")
 
     def _tell_loaded(self, models: Iterable[str]) -> None:
         if self._process:

@@ -18,7 +18,7 @@ def _model(parser: MagicParser) -> MagicParser:
 
 def _spec(parser: MagicParser) -> None:
     """Add what a deployment and its update have in common: the fields of the spec."""
-    parser.add_argument("--engine", choices=["auto", "embedded"], help="what runs the server (default: auto)")
+    parser.add_argument("--engine", choices=["auto", "embedded", "docker"], help="what runs the server (default: auto)")
     parser.add_argument("--port", type=int, help="the HTTP port (default: a free one)")
     _switch(parser, "auth", "ask for the key on health, metadata and inference too")
     _switch(parser, "keep", "outlive the kernel, until deleted")
