@@ -45,6 +45,8 @@ class EmbeddedEngine(SupervisedEngine):
         super().__init__(spec, folder, key, why)
         self._environment: EngineEnvironment | None = None
         self._stubs: dict[str, dict[psutil.Process, str]] = {}
+        # Of each model's last load: the processes that were watched from then on, and all that it had.
+        self._seen: dict[str, tuple[dict[psutil.Process, str], dict[psutil.Process, str]]] = {}
         self._stubs_of_server = 0
 
     def prepare(self, report: Report) -> None:
@@ -145,7 +147,14 @@ class EmbeddedEngine(SupervisedEngine):
 
     def watch(self, model: str) -> None:
         """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
-        self._stubs[model] = self._stubs_of(model)
+        # After a change the old processes live on for some seconds, maybe as instances that there are no more; without
+        # a change Triton passes over a load.
+        watched, seen = self._seen.get(model, ({}, {}))
+        running = self._stubs_of(model)
+        new = {stub: instance for stub, instance in running.items() if stub not in seen}
+        still = {stub: instance for stub, instance in watched.items() if stub in running}
+        self._stubs[model] = new or still or running
+        self._seen[model] = (self._stubs[model], running)
         self._tell_loaded(self._stubs)
 
     def forget(self, model: str) -> None:
