@@ -14,7 +14,7 @@ from IPython.core.magic import (
 from traitlets import Enum, Float, Int
 
 from tritonnb.errors import TritonNbError, UsageError, nearest
-from tritonnb.magics.options import PARSERS
+from tritonnb.magics.options import ENGINES, PARSERS
 from tritonnb.magics.overview import Overview
 from tritonnb.magics.parsed import magic, ours, served
 
@@ -39,9 +39,7 @@ class TritonMagics(Magics):
     shell: InteractiveShell  # set by IPython; the base class allows for None
 
     startup_timeout = Float(300.0, help="Seconds that a deployment may take to become ready.").tag(config=True)
-    engine = Enum(["auto", "embedded"], "auto", help="What runs the server where nothing else is said.").tag(
-        config=True
-    )
+    engine = Enum(ENGINES, "auto", help="What runs the server where nothing else is said.").tag(config=True)
     log_lines = Int(50, help="How many lines of the server's log %triton_logs shows.").tag(config=True)
 
     # A deployment's life ---------------------------------------------------------------------------------------------

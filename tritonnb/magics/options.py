@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tritonnb.magics.parser import MagicParser, Reference
 
+ENGINES = ("auto", "embedded", "docker")
+
 
 def _on(parser: MagicParser) -> MagicParser:
     parser.add_argument("--on", metavar="NAME", help="the deployment (default: the latest)")
@@ -18,7 +20,7 @@ def _model(parser: MagicParser) -> MagicParser:
 
 def _spec(parser: MagicParser) -> None:
     """Add what a deployment and its update have in common: the fields of the spec."""
-    parser.add_argument("--engine", choices=["auto", "embedded", "docker"], help="what runs the server (default: auto)")
+    parser.add_argument("--engine", choices=ENGINES, help="what runs the server (default: auto)")
     parser.add_argument("--port", type=int, help="the HTTP port (default: a free one)")
     _switch(parser, "auth", "ask for the key on health, metadata and inference too")
     _switch(parser, "keep", "outlive the kernel, until deleted")
