@@ -15,7 +15,6 @@ import psutil
 
 from tritonnb import records
 from tritonnb.client import Client
-from tritonnb.endpoint import Endpoint
 from tritonnb.engines import engine_for
 from tritonnb.errors import DeploymentError, ServerError, nearest
 from tritonnb.handle import Deployment, deployments
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tritonnb.client import ModelState
+    from tritonnb.endpoint import Endpoint
     from tritonnb.engines.base import Engine
     from tritonnb.handle import Served
 
@@ -210,12 +210,8 @@ def age_text(seconds: float) -> str:
 
 def _engine(record: records.Record) -> Engine:
     engine = engine_for(Spec.from_yaml(record.spec), record.folder, record.key)
-    engine.attach(_endpoint(record))
+    engine.attach(record.endpoint)
     return engine
-
-
-def _endpoint(record: records.Record) -> Endpoint:
-    return Endpoint(record.url, record.grpc_url, record.metrics_url, {"Authorization": f"Bearer {record.key}"})
 
 
 def _status(found: Sequence[Served | records.Record]) -> Status:
@@ -227,7 +223,7 @@ def _status(found: Sequence[Served | records.Record]) -> Status:
 
 def _look(found: Served | records.Record) -> Running:
     if isinstance(found, records.Record):
-        return _of_record(found, _of_process(found))
+        return _of_record(found, _of_folder(found))
     if isinstance(found, Deployment):
         record = next((record for record in records.records() if record.name == found.name), None)
         if record:
@@ -247,7 +243,7 @@ def _look(found: Served | records.Record) -> Running:
 
 
 def _of_record(record: records.Record, state: str) -> Running:
-    asked, models = _ask(_endpoint(record)) if state in {"", "ready", "degraded"} else (state, [])
+    asked, models = _ask(record.endpoint) if state in {"", "ready", "degraded"} else (state, [])
     owner = owner_text(record.owner, record.owner_started)
     return Running(
         record.name,
@@ -266,12 +262,15 @@ def _of_record(record: records.Record, state: str) -> Running:
     )
 
 
-def _of_process(record: records.Record) -> str:
-    """Return the state that the server's process is in; empty while it runs: then the server itself is asked."""
+def _of_folder(record: records.Record) -> str:
+    """Return the state that a deployment's folder tells; empty where the server itself is to be asked."""
     process = SupervisedProcess.attach(record.folder)
     if process is None or process.exit_code() is not None:
         return "failed"
-    return "" if process.pid else "starting"
+    problems = records.problems(record.folder)
+    if not process.pid or problems is None:
+        return "starting"
+    return "degraded" if problems else ""
 
 
 def _ask(endpoint: Endpoint) -> tuple[str, list[ModelState]]:
@@ -283,9 +282,8 @@ def _ask(endpoint: Endpoint) -> tuple[str, list[ModelState]]:
             models = client.repository_index()
         except ServerError:  # not every server lists its models, nor to everybody
             return "ready" if client.ready() else "starting", []
-    failed = [model for model in models if model.state != "READY" and model.reason != "unloaded"]
-    if any(not model.reason for model in failed):
-        return "starting", models
+    # Without a reason it was never loaded, or is being loaded or unloaded.
+    failed = any(model.state != "READY" and model.reason not in ("", "unloaded") for model in models)
     return "degraded" if failed else "ready", models
 
 
