@@ -123,6 +123,7 @@ class SupervisedProcess:
     def __init__(self, folder: Path, told: _Told, supervisor: subprocess.Popen[bytes] | None = None) -> None:
         self._folder = folder
         self._first = told
+        self._latest: tuple[tuple[int, int], _Told] | None = None
         self._supervisor = supervisor
 
     @classmethod
@@ -176,21 +177,21 @@ class SupervisedProcess:
     @property
     def pid(self) -> int:
         """The server's process number; 0 after its end."""
-        told = _Told.read(self._folder)
+        told = self._told()
         return told.pid if told else 0
 
     @property
     def restarts(self) -> int:
         """How often the server was started again after a failure."""
-        told = _Told.read(self._folder)
+        told = self._told()
         return told.restarts if told else 0
 
     def exit_code(self) -> int | None:
         """Return how the server ended for good (negative: the signal that ended it), or None while it runs."""
-        told = _Told.read(self._folder)
-        if told is None or not self._is_supervised():  # its supervisor is gone, and it with it
+        if not self._is_supervised():  # its supervisor is gone, and it with it
             return -signal.SIGKILL
-        return told.exit_code
+        told = self._told()
+        return told.exit_code if told else None  # None: its supervisor is just removing the folder
 
     def will_load(self, models: Iterable[str]) -> None:
         """Say which models a restarted server is to load."""
@@ -213,6 +214,20 @@ class SupervisedProcess:
             time.sleep(0.005)
         if self._folder.exists():  # somebody killed the supervisor: its work is done here
             clean_up(self._folder)
+
+    def _told(self) -> _Told | None:
+        """Return what the supervisor told last; asked before every request, so a file that is known is not read."""
+        try:
+            status = (self._folder / "process.json").stat()
+        except FileNotFoundError:
+            return None
+        known = (status.st_ino, status.st_mtime_ns)
+        if not self._latest or self._latest[0] != known:
+            told = _Told.read(self._folder)
+            if told is None:
+                return None
+            self._latest = (known, told)
+        return self._latest[1]
 
     def _is_supervised(self) -> bool:
         if self._supervisor:

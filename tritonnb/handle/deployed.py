@@ -167,7 +167,7 @@ class Deployment(Served):
             self._replace_run(self.spec, new_key(), timeout, tick)
 
     def _models_of(self, client: Client) -> ModelList:
-        problems = {model: reason(model, problem) for model, problem in self._run.problems.items()}
+        problems = {model: reason(model, problem) for model, problem in self._run.known_problems().items()}
         # tritonnb's own reason, where it has one, is shorter than Triton's; and Triton has none where what was loaded
         # before goes on serving.
         states = [

@@ -165,7 +165,7 @@ class Run:
 
     def _load_all(self) -> None:
         """Load what was staged, and tell other processes what came of it."""
-        with ThreadPoolExecutor(LOADS_AT_ONCE, thread_name_prefix="tritonnb-load") as pool:
+        with self._loading, ThreadPoolExecutor(LOADS_AT_ONCE, thread_name_prefix="tritonnb-load") as pool:
             list(pool.map(self._load, self._staged))
         self._tell_problems()
 
@@ -224,7 +224,7 @@ class Run:
         while True:
             settled = self._settled.wait(0.05)
             each()
-            if settled and not self._is_coming_back():
+            if settled and (self.error or self._stopping.is_set() or self.failure() or not self._is_coming_back()):
                 break
             if deadline and time.monotonic() > deadline:
                 raise DeploymentError(
@@ -248,7 +248,18 @@ class Run:
             return "failed"
         if self._is_coming_back():
             return "starting"
-        return "degraded" if self.problems or self.lost_processes() else "ready"
+        return "degraded" if self.known_problems() or self.lost_processes() else "ready"
+
+    def known_problems(self) -> dict[str, TritonNbError]:
+        """Return why models are not ready, without what another process has mended meanwhile."""
+        if self.problems and self._loading.acquire(blocking=False):  # else a load is about to tell what came of it
+            try:
+                told = records.problems(self.folder)
+                if told is not None:
+                    self.problems = {model: error for model, error in self.problems.items() if model in told}
+            finally:
+                self._loading.release()
+        return self.problems
 
     def failure(self) -> TritonNbError | None:
         """Return why the server no longer runs and will not be started again, or None."""
@@ -259,15 +270,18 @@ class Run:
 
     def answers(self) -> bool:
         """Tell whether the server answers, or is on its way back."""
-        if self._is_coming_back():
-            return True
+        deadline = time.monotonic() + ANSWER_WITHIN_S
         with Client(self.engine.endpoint, timeout=ANSWER_WITHIN_S) as client:
-            return client.live()
+            while not self.failure():
+                if self._is_coming_back() or client.live():
+                    return True
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)  # it may have been started this very moment
+        return False
 
     def _is_coming_back(self) -> bool:
-        """Tell whether the server failed, is started again and does not answer yet."""
-        if self._stopping.is_set() or self.error or self.engine.failure():
-            return False
+        """Tell whether a server that has not failed for good failed, is started again and does not answer yet."""
         if self.engine.starting_again:
             return True
         restarts = self.engine.restarts
