@@ -32,6 +32,8 @@ class ContainerState:
         Whether it came to run.
     refused, status
         Why the daemon did not create or start it, and the HTTP status of that answer.
+    limits_refused
+        The limits that the daemon may not set.
     away
         Why the daemon cannot be asked at the moment.
     paused, removed
@@ -50,6 +52,7 @@ class ContainerState:
     started: bool = False
     refused: str = ""
     status: int = 0
+    limits_refused: tuple[str, ...] = ()
     away: str = ""
     paused: bool = False
     removed: bool = False

@@ -29,11 +29,11 @@ from tritonnb.engines.supervised import STOPPED_ELSEWHERE, SupervisedEngine
 from tritonnb.errors import EngineError, SpecError
 from tritonnb.foreign.container import FOLDER_LABEL, PLAN, STATE, Daemon, RefusalError
 from tritonnb.foreign.container import __file__ as CONTAINER  # noqa: N812  (a constant, whatever Python calls it)
-from tritonnb.home import home
+from tritonnb.home import home, home_folder
 from tritonnb.supervise import Job, SupervisedProcess, started
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from docker import DockerClient
     from docker.types import DeviceRequest
@@ -55,10 +55,11 @@ _IN_THE_SPEC = {
     "metrics-address": "server.metrics_port",
 }
 _LARGEST_INPUT = 2**31 - 1  # bytes; since 25.06 Triton takes 64 MiB unless it is told otherwise
-_STACK = 64 * 2**20  # what NVIDIA's documentation gives the Python backend
+_LIMITS = {"memlock": -1, "stack": 64 * 2**20}  # what NVIDIA's documentation gives the Python backend; bytes
 _LOG = {"max-size": "10m", "max-file": "2"}
 _GRACE_S = 5.0  # for a create that is under way
 LOOK_S = 5
+_LOOK_FOR_START_S = 0.005
 _LOOK_EVERY_S = 1.0  # the daemon runs `ps` for each look at the processes
 
 
@@ -153,7 +154,9 @@ class DockerEngine(SupervisedEngine):
         descriptor = os.open(self._folder / PLAN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(plan, file)
-        self._begin_log(f"image {prepared.image.name}")
+        refused = ", ".join(_refused_limits(prepared.info))
+        without = f"without the limit {refused}, which the daemon may not set" if refused else ""
+        self._begin_log(f"image {prepared.image.name}", without)
         program = (sys.executable, "-I", "-S", CONTAINER)
         job = Job(
             command=[*program, str(self._folder)],
@@ -166,6 +169,13 @@ class DockerEngine(SupervisedEngine):
             clean_up=(*program, "--remove", prepared.address.url, self.container, str(self._folder)),
         )
         self._process = SupervisedProcess.start(job, self._folder)
+        self._wait_for_start()
+        _remember_refused_limits(prepared.info, self._state().limits_refused)
+
+    def _wait_for_start(self) -> None:
+        """Wait until the container runs or cannot: a connection made while its network is set up hangs for a second."""
+        while self._process and self._process.exit_code() is None and not self._state().started:
+            time.sleep(_LOOK_FOR_START_S)
 
     def attach(self, endpoint: Endpoint) -> None:
         """Take over the container that already runs for this folder."""
@@ -191,7 +201,11 @@ class DockerEngine(SupervisedEngine):
             mounts=[Mount(models, models, type="bind", read_only=True)],
             port_bindings={inside: (HOST, outside) for inside, outside in ports.items()},
             shm_size=spec.server.shm_size,
-            ulimits=[Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=_STACK, hard=_STACK)],
+            ulimits=[
+                Ulimit(name=limit, soft=value, hard=value)
+                for limit, value in _LIMITS.items()
+                if limit not in _refused_limits(prepared.info)
+            ],
             init=True,
             nano_cpus=int(resources.cpu_cores * 1e9) if resources.cpu_cores else None,
             mem_limit=memory,
@@ -329,11 +343,28 @@ def _check_flags(spec: Spec, image: Image) -> None:
     check_flags(spec.server.flags, image.release)
 
 
-def _user(info: Mapping[str, Any]) -> str | None:
-    """Return as whom the server runs: as somebody who can read the models. None: as the image says."""
+def _user(info: Mapping[str, Any]) -> str:
+    """Return as whom the server runs: as this user, who can read the models."""
     if any("rootless" in option for option in info.get("SecurityOptions") or ()):
         return "0:0"  # which is this user, outside
-    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else None
+    return f"{os.getuid()}:{os.getgid()}"
+
+
+def _refused_limits(info: Mapping[str, Any]) -> list[str]:
+    """Return the limits that this daemon refused before: each try costs half a second."""
+    try:
+        return _limits_file(info).read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+def _remember_refused_limits(info: Mapping[str, Any], refused: Iterable[str]) -> None:
+    if refused:
+        _limits_file(info).write_text("\n".join({*refused, *_refused_limits(info)}))
+
+
+def _limits_file(info: Mapping[str, Any]) -> Path:
+    return home_folder("cache") / f"docker-limits-refused-{re.sub(r'[^A-Za-z0-9]', '', info.get('ID') or '')}"
 
 
 def sweep(client: DockerClient) -> list[str]:

@@ -84,9 +84,9 @@ class SupervisedEngine:
             self._process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)  # a start that did not come to a process leaves it
 
-    def _begin_log(self, more: str = "") -> None:
+    def _begin_log(self, *more: str) -> None:
         """Say in the first line of the log what runs and why, where the spec does not say it itself."""
-        said = "; ".join(filter(None, [more, self.why]))
+        said = "; ".join(filter(None, [self.why, *more]))
         if said:
             self._log.write_text(f"tritonnb: {self.name} engine: {said}.\n")
 

@@ -188,9 +188,10 @@ class Run:
         kept = [limit for limit in limits if limit["Name"] not in (named or [limit["Name"]])]
         if "rlimit" not in refusal or len(kept) == len(limits):
             return False
-        left_out = ", ".join(limit["Name"] for limit in limits if limit not in kept)
-        print(f"tritonnb: the daemon may not set the limit {left_out}; the container runs without it.", flush=True)
+        refused = [limit["Name"] for limit in limits if limit not in kept]
+        print(f"tritonnb: the daemon may not set the limit {', '.join(refused)}; it is left out.", flush=True)
         self._body["HostConfig"]["Ulimits"] = kept
+        self._tell(limits_refused=refused)
         return True
 
     def _copy_log(self):
