@@ -303,4 +303,4 @@ def _memory(folder: Path) -> int | None:
             total += one.memory_info().rss
         except psutil.Error:  # it has just ended
             continue
-    return total
+    return total or None  # a zombie has none
