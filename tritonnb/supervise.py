@@ -136,7 +136,13 @@ class SupervisedProcess:
             The server's program could not be started.
         """
         with _interrupt_held() as pressed:  # else it could come between a process and the knowledge of it
-            process = cls._start(job, folder)
+            try:
+                process = cls._start(job, folder)
+            except EngineError:
+                if not pressed:
+                    raise
+                # Interrupt signals the kernel's group, in which the supervisor is for its first moment.
+                raise KeyboardInterrupt from None
         if pressed:
             process.stop()
             raise KeyboardInterrupt
