@@ -43,7 +43,7 @@ time.sleep(600)
 """
 
 
-def start(folder: Path, prefix: str, code: str = SERVER) -> SupervisedProcess:
+def start(folder: Path, prefix: str, code: str = SERVER, **options) -> SupervisedProcess:
     job = Job(
         command=[sys.executable, "-c", code, str(SHARED_MEMORY / f"{prefix}region")],
         environment=dict(os.environ),
@@ -51,6 +51,7 @@ def start(folder: Path, prefix: str, code: str = SERVER) -> SupervisedProcess:
         shared_memory_prefix=prefix,
         owner=os.getpid(),
         grace_s=0.3,
+        **options,
     )
     return SupervisedProcess.start(job, folder)
 
@@ -179,3 +180,44 @@ def test_a_program_that_is_not_there_is_an_error_that_says_so(folder):
         SupervisedProcess.start(
             Job(["/nowhere/tritonserver"], {}, str(folder / "log"), "tritonnb_test-none_", os.getpid()), folder
         )
+
+
+def test_a_server_that_fails_is_started_again_with_what_it_had_loaded_as_often_as_there_are_back_offs(folder, prefix):
+    code = "import sys; print(sys.argv[2:], flush=True); sys.exit(3)"
+    process = start(folder, prefix, code, restart=True, back_off_s=(0.2, 0.01, 0.01))
+    # It failed before anything was loaded, and then tells of two models.
+    assert eventually(lambda: process.pid == 0)
+    assert process.exit_code() is None
+    process.will_load(["one", "two"])
+    assert eventually(lambda: process.exit_code() == 3)
+    assert process.restarts == 3
+    lines = (folder / "server.log").read_text().splitlines()
+    assert lines == ["[]", *["['--load-model=one', '--load-model=two']"] * 3]
+    process.stop()
+    assert not folder.exists()
+
+
+def test_a_server_that_failed_before_it_loaded_anything_is_started_again_with_nothing(folder, prefix):
+    code = "import sys; print(sys.argv[2:], flush=True); sys.exit(3)"
+    process = start(folder, prefix, code, restart=True, back_off_s=(0.01,))
+    assert eventually(lambda: process.exit_code() == 3)
+    assert (folder / "server.log").read_text() == "[]\n[]\n"
+    process.stop()
+
+
+def test_a_server_that_waits_to_be_started_again_can_be_stopped_at_once(folder, prefix):
+    process = start(folder, prefix, "import sys; sys.exit(3)", restart=True, back_off_s=(600,))
+    assert eventually(lambda: process.pid == 0)
+    began = time.monotonic()
+    process.stop()
+    assert time.monotonic() - began < 3
+    assert not folder.exists()
+
+
+def test_a_process_found_from_elsewhere_tells_what_the_first_does_and_can_be_stopped(folder, prefix):
+    process = start(folder, prefix)
+    found = SupervisedProcess.attach(folder)
+    assert (found.pid, found.restarts, found.exit_code()) == (process.pid, 0, None)
+    found.stop()
+    assert process.exit_code() is not None
+    assert SupervisedProcess.attach(folder) is None
