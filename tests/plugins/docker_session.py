@@ -81,7 +81,7 @@ class SessionDocker:
 
     def left(self) -> set[str]:
         """Return the containers, volumes and networks that are there."""
-        if not self._own:
+        if not (self._own and self._own.answers()):
             return set()
         with contextlib.closing(self._own.client()) as client:
             networks = (network.name for network in client.networks.list())

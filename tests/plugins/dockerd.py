@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -126,7 +125,9 @@ class Dockerd:
         assert self._process
         self._process.kill()
         self._process.wait()
-        (self._sockets / "pid").unlink(missing_ok=True)
+        # Its containerd died with it; where nobody reaps that, the next one would take it for alive.
+        for file in (self._sockets / "pid", self._sockets / "containerd" / "containerd.pid"):
+            file.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Stop it with its containers and take away all that it made, but for its images."""
@@ -166,12 +167,20 @@ class Dockerd:
         return found
 
     def _clear(self) -> None:
-        processes = self._processes()
-        for sent in (signal.SIGTERM, signal.SIGKILL):
-            for process in processes:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(sent)
-            _, processes = psutil.wait_procs(processes, timeout=10)
+        """End what runs, the daemon first, since it ends the others best, and undo what it made."""
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "dockerd":
+                    process.terminate()
+                    process.wait(PATIENCE_S)
+        others = self._processes()
+        for process in list(others):
+            with contextlib.suppress(psutil.Error):
+                others += process.children(recursive=True)  # a shim's are its container's
+        for process in others:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(others, timeout=PATIENCE_S)
         for thing in self.left():
             kind, _, name = thing.partition(" ")
             if kind == "mount":

@@ -1,0 +1,62 @@
+"""Further Python packages for the image, fetched on this machine with the engine environment's pip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from tritonnb.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tritonnb.environments import EngineEnvironment
+
+
+def install_beside(environment: EngineEnvironment, pip: Sequence[str], folder: Path) -> None:
+    """Install packages into a folder that is to be searched before the environment's: only what that lacks.
+
+    Parameters
+    ----------
+    environment
+        The engine environment; it is not changed.
+    pip
+        The packages, in pip's words.
+    folder
+        An empty folder.
+
+    Raises
+    ------
+    EngineError
+        pip cannot get them, or they do not go together with the environment's numpy.
+    """
+    requirements = files("tritonnb").joinpath("engine-requirements.txt").read_text().splitlines()
+    # The server's Python stub sends empty tensors under numpy 2; of all else a package may bring its own version.
+    numpy = next(line for line in requirements if line.startswith("numpy=="))
+    install = [str(environment.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    plan = json.loads(_run([*install, "--dry-run", "--report=-", numpy, *pip]))
+    if wanted := [_address(entry["download_info"]) for entry in plan["install"]]:
+        _run([*install, "--no-deps", f"--target={folder}", *wanted])
+
+
+def _address(found: dict[str, dict[str, str] | str]) -> str:
+    """Return what pip found as it takes it again (PEP 610: a repository's URL does not name its kind)."""
+    repository = found.get("vcs_info")
+    if isinstance(repository, dict):
+        return f"{repository['vcs']}+{found['url']}@{repository['commit_id']}"
+    return str(found["url"])
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        lines = done.stderr.splitlines() or ["no output"]
+        reason = next((line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")), lines[-1])
+        raise EngineError(
+            f"The packages for the image cannot be had: {reason.rstrip('.')}.",
+            hint="check their names and versions, the network and pip's index settings; numpy must stay at 1.26.",
+        )
+    return done.stdout
