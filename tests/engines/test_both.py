@@ -1,0 +1,214 @@
+"""The same spec gives the same metadata, configuration, outputs, errors and life on every engine."""
+
+from __future__ import annotations
+
+import socket
+
+import numpy as np
+import pytest
+
+import tritonnb as tn
+from tritonnb.errors import DeploymentError, InferenceError, PortInUseError, TritonNbError
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+ENGINES = [
+    pytest.param("embedded", marks=pytest.mark.requires("engine")),
+    pytest.param("docker", marks=pytest.mark.requires("engine", "docker")),
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, square, python_model):
+    """A repository with good models, with and without configuration, and bad ones."""
+    folder = tmp_path_factory.mktemp("models")
+    contents = {
+        "square/1/model.onnx": square,
+        "batched/1/model.onnx": square,
+        "batched/config.pbtxt": b"max_batch_size: 8 dynamic_batching { } instance_group [{ count: 1 kind: KIND_CPU }]",
+        "two/2/model.onnx": square,
+        "two/10/model.onnx": square,
+        "echo/1/model.py": python_model().encode(),
+        "stumbles/1/model.py": python_model(execute='raise ValueError("no such picture")').encode(),
+        "cut/1/model.onnx": square[:30],
+        "raises/1/model.py": python_model(initialize='raise ValueError("no weights here")').encode(),
+        "imports/1/model.py": python_model(imports="torch_of_another_machine").encode(),
+        "gpu/1/model.onnx": square,
+        "gpu/config.pbtxt": b"instance_group [{ kind: KIND_GPU }]\n",
+        "typo/1/model.onnx": square,
+        "typo/config.pbtxt": b'name: "typo"\nmax_batchsize: 4\n',
+    }
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def deployment(request, models):
+    with tn.deploy(models, name="both", **chosen(request)) as deployment:
+        yield deployment
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """The options that choose an engine."""
+    return chosen(request)
+
+
+def chosen(request):
+    server = {"image": request.getfixturevalue("triton_image")} if request.param == "docker" else {}
+    return {"engine": request.param, "server": server}
+
+
+def test_bad_models_take_no_other_down_and_the_deployment_is_degraded(deployment):
+    assert deployment.state == "degraded"
+    ready = {m.name for m in deployment.models() if m.state == "READY"}
+    assert ready == {"square", "batched", "two", "echo", "stumbles"}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("cut", "ONNX"),
+        ("raises", "no weights here"),
+        ("imports", "No module named 'torch_of_another_machine'"),
+        ("gpu", "KIND_GPU"),
+        ("typo", "max_batch_size"),
+    ],
+)
+def test_each_bad_model_tells_its_own_reason(deployment, model, said):
+    (state,) = (m for m in deployment.models() if m.name == model)
+    assert said in state.reason
+    with pytest.raises(DeploymentError, match=f"'{model}' is not ready"):
+        deployment.infer(model, {"x": X})
+
+
+def test_metadata_tells_names_types_and_shapes(deployment):
+    told = deployment.metadata("square")
+    assert [(t.name, t.datatype, t.shape) for t in (*told.inputs, *told.outputs)] == [
+        ("x", "FP32", (-1, 4)),
+        ("y", "FP32", (-1, 4)),
+    ]
+    assert told.platform == "onnxruntime_onnx"
+
+
+def test_the_configuration_is_completed_or_kept(deployment):
+    completed, kept = deployment.config("square"), deployment.config("batched")
+    assert (completed["backend"], completed["max_batch_size"]) == ("onnxruntime", 4)
+    assert (kept["max_batch_size"], kept["instance_group"][0]["count"]) == (8, 1)
+
+
+def test_outputs_are_exact(deployment):
+    np.testing.assert_array_equal(deployment.infer("square", {"x": X})["y"], X * X)
+    np.testing.assert_array_equal(deployment.infer("echo", {"x": X[0]})["y"], X[0])
+
+
+def test_a_hundred_megabytes_pass(deployment):
+    large = np.arange(25_000_000, dtype=np.float32)
+    np.testing.assert_array_equal(deployment.infer("echo", {"x": large})["y"], large)
+
+
+def test_versions_are_numbers(deployment):
+    assert [m.version for m in deployment.models() if m.name == "two" and m.state == "READY"] == ["10"]
+
+
+def test_a_request_that_does_not_fit_is_told_before_it_is_sent(deployment):
+    with pytest.raises(InferenceError, match="did you mean 'x'"):
+        deployment.infer("square", {"xx": X})
+    with pytest.raises(TritonNbError, match="did you mean 'square'"):
+        deployment.metadata("sqare")
+
+
+def test_a_model_that_fails_at_a_request_tells_its_own_reason(deployment):
+    with pytest.raises(TritonNbError, match="no such picture"):
+        deployment.infer("stumbles", {"x": X[0]})
+
+
+def test_statistics_metrics_and_logs_are_there(deployment):
+    deployment.infer("batched", {"x": X})
+    (told,) = deployment.statistics("batched")
+    assert told["name"] == "batched"
+    assert "nv_inference_request_success" in deployment.metrics()
+    assert "successfully loaded 'square'" in deployment.get_logs()
+    assert deployment.get_keys()[0] not in deployment.get_logs()
+
+
+def test_a_model_is_unloaded_and_loaded(deployment):
+    deployment.unload("two")
+    with pytest.raises(TritonNbError):
+        deployment.infer("two", {"x": X})
+    deployment.load("two")
+    np.testing.assert_array_equal(deployment.infer("two", {"x": X})["y"], X * X)
+
+
+def test_administration_needs_the_key(deployment):
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(f"{deployment.url}/v2/repository/index", b"{}")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    with refused.value:
+        assert refused.value.code == 403
+    request.add_header("Authorization", f"Bearer {deployment.get_keys()[0]}")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+
+
+def test_with_auth_every_request_needs_the_key(repository, engine):
+    with tn.deploy(repository, name="guarded", auth=True, **engine) as deployment:
+        with pytest.raises(TritonNbError):
+            tn.connect(deployment.url)
+        np.testing.assert_array_equal(deployment.infer("square", {"x": X})["y"], X * X)
+
+
+def test_after_its_end_every_call_says_so_and_its_ports_are_free(repository, engine):
+    with tn.deploy(repository, name="ended", **engine) as deployment:
+        port = int(deployment.url.rpartition(":")[2])
+    assert deployment.state == "stopped"
+    with pytest.raises(DeploymentError, match="was deleted"):
+        deployment.infer("square", {"x": X})
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+
+
+def test_a_deployment_whose_models_all_fail_raises_their_reasons(tmp_path, square, engine):
+    (tmp_path / "bad.onnx").write_bytes(square[:40])
+    with pytest.raises(DeploymentError, match=r"No model of deployment 'hopeless' could be loaded.\n  bad: ") as caught:
+        tn.deploy(tmp_path / "bad.onnx", name="hopeless", **engine)
+    assert "ONNX" in str(caught.value)
+
+
+def test_a_misspelt_flag_is_told_with_the_right_one(repository, engine):
+    engine["server"]["flags"] = {"log-verbus": 1}
+    with pytest.raises(TritonNbError, match=r"no flag 'log-verbus'.\n.*did you mean 'log-verbose'"):
+        tn.deploy(repository, name="flags", **engine)
+
+
+def test_a_flag_and_a_variable_reach_the_server(repository, add_model, python_model, engine):
+    add_model("tells", "model.py", python_model(initialize='print("LEVEL is", os.environ["LEVEL"], flush=True)'))
+    engine["server"] |= {"flags": {"log-verbose": 1}, "env": {"LEVEL": "high"}}
+    with tn.deploy(repository, name="told", **engine) as deployment:
+        assert "LEVEL is high" in deployment.get_logs()
+        assert "HTTP request: " in deployment.get_logs()
+
+
+def test_a_taken_port_is_told(repository, engine):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        engine["server"]["http_port"] = port
+        with pytest.raises(PortInUseError, match=f"Port {port} "):
+            tn.deploy(repository, name="busy", **engine)
+
+
+def test_the_same_spec_is_reused_and_another_replaces_it_in_place(repository, add_model, square, engine):
+    with tn.deploy(repository, name="again", **engine) as first:
+        add_model("second", "model.onnx", square)
+        assert tn.deploy(repository, name="again", **engine) is first
+        assert {m.name for m in first.models()} == {"square", "second"}
+        first.update(auth=True)
+        assert first.spec.auth
+        np.testing.assert_array_equal(first.infer("second", {"x": X})["y"], X * X)
