@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonnb import records
@@ -187,7 +188,8 @@ def _difference(running: Spec, asked: Spec) -> str:
     lines = difflib.unified_diff(
         running.to_yaml().splitlines(), asked.to_yaml().splitlines(), "running", "asked for", lineterm="", n=1
     )
-    return "\n".join(f"  {line}" for line in lines) or "  (another model in memory)"
+    here = f"{Path.cwd()}{os.sep}"  # a spec's paths are absolute; people know theirs from where they are
+    return "\n".join(f"  {line.replace(here, '')}" for line in lines) or "  (another model in memory)"
 
 
 def find(name: str) -> Served:

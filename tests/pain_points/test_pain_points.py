@@ -171,11 +171,6 @@ GOOD = {
 }
 
 
-# The handle does not pass the server's log on to `load_error` yet.
-only_in_the_log = pytest.mark.xfail(strict=True)
-ONLY_IN_THE_LOG = ("no_such_version", "crashes", "platform")
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, write_model):
     folder = tmp_path_factory.mktemp("pain-points") / "models"
@@ -197,9 +192,7 @@ def test_exactly_the_bad_models_are_not_ready(deployment):
     np.testing.assert_array_equal(deployment.infer("square", {"x": np.full((1, 4), 3.0)})["y"], np.full((1, 4), 9.0))
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param(model, marks=only_in_the_log) if model in ONLY_IN_THE_LOG else model for model in BAD]
-)
+@pytest.mark.parametrize("model", BAD)
 def test_a_model_that_cannot_be_loaded_tells_its_own_reason_and_the_cure(deployment, model):
     reason, hint = BAD[model][2:]
     told = next(state.reason for state in deployment.models() if state.name == model)
@@ -213,7 +206,6 @@ def test_a_model_that_cannot_be_loaded_tells_its_own_reason_and_the_cure(deploym
     assert str(caught.value).count("Hint: ") <= 1
 
 
-@only_in_the_log
 def test_where_no_model_can_be_loaded_each_tells_why(tmp_path, write_model):
     for name in ("cut_off", "dollar", "platform"):
         write_model(tmp_path, name, *BAD[name][:2])
@@ -304,7 +296,6 @@ def test_a_new_version_is_served_after_a_load(deployment, repository, write_mode
     assert deployment.infer("versions", {"x": np.zeros((1, 4))}).version == "2"
 
 
-@only_in_the_log
 def test_a_server_is_ready_while_a_model_still_loads_and_the_slow_one_is_named(tmp_path, write_model):
     write_model(tmp_path, "square", ONNX)
     write_model(tmp_path, "stuck", {"1/model.py": {"initialize": "time.sleep(60)"}})

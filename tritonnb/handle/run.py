@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tritonnb import records
 from tritonnb.client import Client
+from tritonnb.client.diagnosis import load_error, still_loading
 from tritonnb.engines import engine_for
 from tritonnb.errors import (
     DeploymentError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 LOADS_AT_ONCE = 4  # tritonserver's own default for --model-load-thread-count
 PORT_TRIES = 3
+UNLOADED_WITHIN_S = 30
 
 
 def new_key() -> str:
@@ -208,7 +210,13 @@ class Run:
             if state.state == "READY":
                 self.engine.watch(state.name)
             elif state.reason and state.reason != "unloaded":
-                self.problems.setdefault(state.name, ServerError(self.cells.located(state.reason)))
+                self.problems.setdefault(state.name, self._load_error(state.name, ServerError(state.reason)))
+
+    def _load_error(self, model: str, error: ServerError) -> ServerError:
+        """Return the error of a load with its true reason; some stand only in the log, and cells have their own lines."""
+        told = load_error(model, error.message, status=error.status, log=self.engine.logs())
+        told.message = self.cells.located(told.message)
+        return told
 
     def settle(self, timeout: float | None, each: Callable[[], None] = lambda: None) -> None:
         """Wait until the server has come up, and raise why it has not.
@@ -227,8 +235,10 @@ class Run:
             if settled and (self.error or self._stopping.is_set() or self.failure() or not self._is_coming_back()):
                 break
             if deadline and time.monotonic() > deadline:
+                slow = ", ".join(map(repr, still_loading(self.engine.logs())))
                 raise DeploymentError(
-                    f"Deployment {self.spec.name!r} was not ready after {timeout:g} s.",
+                    f"Deployment {self.spec.name!r} was not ready after {timeout:g} s"
+                    + (f": {slow} is still loading." if slow else "."),
                     logs=self._last_logs(),
                     hint="give it longer with `timeout=` (`--timeout`).",
                 )
@@ -407,9 +417,16 @@ class Run:
             if parts:
                 others = {state.name for state in client.repository_index() if state.state == "READY"} - {model}
                 parts -= {part for other in others for part in self._parts(other)}
-            for each in (model, *sorted(parts)):
+            doomed = {model, *parts}
+            for each in sorted(doomed):
                 self.engine.forget(each)
                 client.unload(each)
+            # Triton answers at once, and goes on for seconds with the end of a Python model's processes.
+            deadline = time.monotonic() + UNLOADED_WITHIN_S
+            while time.monotonic() < deadline and doomed & {
+                state.name for state in client.repository_index() if state.state in {"READY", "UNLOADING"}
+            }:
+                time.sleep(0.02)
 
     def _parts(self, model: str) -> set[str]:
         """Return the models that an ensemble is made of; an empty set for any other model."""
@@ -465,8 +482,7 @@ class Run:
         try:
             client.load(model)
         except ServerError as error:
-            error.message = self.cells.located(error.message)
-            self.problems[model] = error
+            self.problems[model] = self._load_error(model, error)
             if not client.model_ready(model):
                 return
         self.engine.watch(model)
