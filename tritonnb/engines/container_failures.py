@@ -116,7 +116,7 @@ def end(name: str, spec: Spec, state: ContainerState, logs: str, info: Mapping[s
             hint="give it more (`resources.memory_gb`, `--memory-gb`), or load fewer models or instances.",
         )
     last = last_lines(logs)
-    if error := _from_log(logs):
+    if error := _from_log(spec, logs):
         return error
     if state.exit_code is None:
         how, hint = "is no longer watched over: its supervisor was killed", "deploy it again."
@@ -152,19 +152,24 @@ def _refusal(name: str, spec: Spec, state: ContainerState, info: Mapping[str, An
             hint="mount TRITONNB_HOME into the notebook's container under the path that it has on the machine, "
             + OTHERWISE,
         )
-    if "executable file not found" in said or "no such file or directory" in said:
-        image = spec.server.image or "the image"
-        return EngineError(
-            f"{image} holds no tritonserver: {said}.",
-            hint="take an image of Triton's (`server.image`): nvcr.io/nvidia/tritonserver:YY.MM-py3, without -sdk.",
-        )
+    if "executable file not found" in said:
+        return _no_server(spec, said)
     if re.search(r"[Nn]o such image", said):
         return EngineError(f"The image is gone: {said}.", hint="deploy it again; it is then pulled.")
     return EngineError(f"The container {name} could not be started: {said}.", hint="`docker info` shows the daemon.")
 
 
-def _from_log(logs: str) -> EngineError | None:
+def _no_server(spec: Spec, said: str) -> EngineError:
+    return EngineError(
+        f"The image {spec.server.image or ''} holds no tritonserver: {said}.",
+        hint="take an image of Triton's (`server.image`): nvcr.io/nvidia/tritonserver:YY.MM-py3, without -sdk.",
+    )
+
+
+def _from_log(spec: Spec, logs: str) -> EngineError | None:
     """Return the error that a log names plainly, or None."""
+    if missing := re.search(r"exec tritonserver failed: [^\n]*", logs):  # Docker's init process
+        return _no_server(spec, missing[0])
     if unknown := re.search(r"unrecognized option '--([^'=]+)", logs):  # the server then prints all that it knows
         known = re.findall(r"^  --([\w-]+) ", logs, re.MULTILINE)
         return EngineError(f"tritonserver has no flag {unknown[1]!r}.", hint=nearest(unknown[1], known))

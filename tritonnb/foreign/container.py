@@ -26,6 +26,7 @@ PLAN = "container.json"
 STATE = "container-state.json"
 FOLDER_LABEL = "tritonnb.folder"
 STOP_S = 1
+KILLED = 128 + signal.SIGKILL
 AWAY_S = 0.5  # between two looks for a daemon that went away
 LIMIT_NAMES = {3: "stack", 8: "memlock"}  # runc tells numbers
 
@@ -155,6 +156,10 @@ class Run:
                 self._tell(removed=True)
                 return 0  # by hand: whoever did that does not want it started again
             if not (state["Running"] or state.get("Restarting")):
+                if state["ExitCode"] == KILLED:  # a removal by force kills first
+                    time.sleep(AWAY_S)
+                    if self._state() is None:
+                        continue
                 self._tell(exit_code=state["ExitCode"], oom_killed=state.get("OOMKilled"), error=state.get("Error"))
                 return state["ExitCode"]
             time.sleep(AWAY_S)  # the log ended and the container did not: its daemon is being restarted
