@@ -11,7 +11,8 @@ from tritonnb import records
 from tritonnb.client import Health, Logs, ModelList, ModelState
 from tritonnb.errors import DeploymentError, Interrupted, ServerError, SpecError
 from tritonnb.handle import current
-from tritonnb.handle.run import Run, new_key, reason
+from tritonnb.handle.models import reason
+from tritonnb.handle.run import Run, new_key
 from tritonnb.handle.served import Served
 from tritonnb.render.progress import Progress
 from tritonnb.repository import in_memory
