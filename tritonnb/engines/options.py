@@ -25,7 +25,7 @@ def options(spec: Spec, key: str, repository: str, region_prefix: str, own: Mapp
     Parameters
     ----------
     spec
-        What is served; its ``server.flags`` replace ours.
+        What is served; its ``server.flags`` replace ours. A flag that takes no value is given an empty text.
     key
         The deployment's bearer key.
     repository
@@ -51,7 +51,7 @@ def options(spec: Spec, key: str, repository: str, region_prefix: str, own: Mapp
     merged = {name: (value,) for name, value in ours.items()} | given
     # Triton takes this one several times; of any other the user's own value replaces ours.
     merged["backend-config"] = (ours["backend-config"], *given.get("backend-config", ()))
-    return [f"--{name}={value}" for name, values in merged.items() for value in values]
+    return [f"--{name}={value}".removesuffix("=") for name, values in merged.items() for value in values]
 
 
 def free_ports(asked: tuple[int | None, ...]) -> list[int]:
