@@ -53,7 +53,7 @@ def left_behind(name: str) -> list[object]:
     return [*folders, *regions, *servers]
 
 
-def test_a_repository_without_any_config_serves_from_deploy_to_delete(repository):
+def test_a_repository_without_any_config_serves_from_deploy_to_delete(repository, eventually):
     with tn.deploy(repository, name="whole") as dep:
         assert dep.state == "ready"
         assert dep.url.startswith("http://127.0.0.1:")
@@ -64,7 +64,8 @@ def test_a_repository_without_any_config_serves_from_deploy_to_delete(repository
         assert [(t.name, t.datatype, t.shape) for t in metadata.inputs] == [("x", "FP32", (-1, 4))]
         assert dep.config("square")["backend"] == "onnxruntime"
         np.testing.assert_array_equal(dep.infer("square", {"x": X})["y"], X * X)
-        assert dep.statistics("square")[0]["inference_count"] == 2
+        # Triton counts after it has answered.
+        assert eventually(lambda: dep.statistics("square")[0]["inference_count"] == 2)
         assert "successfully loaded 'square'" in dep.get_logs()
         assert dep.get_logs(1) == dep.get_logs().splitlines()[-1]
         assert left_behind("whole")

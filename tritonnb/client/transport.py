@@ -145,7 +145,10 @@ class Transport:
             hint = "the server's log may say what it is busy with; a slow model needs a longer timeout."
         elif type(error).__module__ == "ssl":
             message = f"no TLS connection to {self.url}: {error}."
-            hint = "see whether the URL should begin with http://, and whether its certificate is trusted here."
+            hint = (
+                "see whether the URL should begin with http://; a certificate authority of your own is made known by"
+                " the environment variable SSL_CERT_FILE."
+            )
         else:
             message = f"the connection to {self.url} broke: {error}."
         raise ServerUnreachableError(message, hint=hint) from error
