@@ -216,7 +216,7 @@ def test_ctrl_c_while_deploying_stops_what_was_begun(repository, add_model):
     add_model("stuck", "model.py", python_model(initialize="time.sleep(60)", imports="time"))
 
     def interrupt():
-        while not list(Path("/dev/shm").glob("tritonnb_interrupted-*")):
+        while not list((home() / "deployments").glob("interrupted-*/process.json")):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
