@@ -38,7 +38,8 @@ def container_of(deployment):
 
 def containers(client, name=""):
     """Return the names of the containers of the deployments of this name."""
-    return [c.name for c in client.containers.list(all=True) if c.name.startswith(f"tritonnb-{name}")]
+    there = client.containers.list(all=True, ignore_removed=True)
+    return [container.name for container in there if container.name.startswith(f"tritonnb-{name}")]
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ STATE = "container-state.json"
 FOLDER_LABEL = "tritonnb.folder"
 STOP_S = 1
 KILLED = 128 + signal.SIGKILL
+REMOVED_S = 0.2  # how long after its kill a container that is removed is gone
 AWAY_S = 0.5  # between two looks for a daemon that went away
 LIMIT_NAMES = {3: "stack", 8: "memlock"}  # runc tells numbers
 
@@ -156,8 +157,8 @@ class Run:
                 self._tell(removed=True)
                 return 0  # by hand: whoever did that does not want it started again
             if not (state["Running"] or state.get("Restarting")):
-                if state["ExitCode"] == KILLED:  # a removal by force kills first
-                    time.sleep(AWAY_S)
+                if state["ExitCode"] == KILLED and not state.get("OOMKilled"):  # a removal by force kills first
+                    time.sleep(REMOVED_S)
                     if self._state() is None:
                         continue
                 self._tell(exit_code=state["ExitCode"], oom_killed=state.get("OOMKilled"), error=state.get("Error"))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tritonnb.spec import Spec
 
 PORT_TRIES = 3
+END_KNOWN_WITHIN_S = 1.5
 
 
 def new_key() -> str:
@@ -128,6 +129,8 @@ class Run(Models):
                 self.engine.stop()
                 self._start()
         self._load_all()
+        if any(isinstance(problem, ServerUnreachableError) for problem in self.problems.values()):
+            self._wait_for_end()
         if failure := self.failure():
             raise failure
         if self.engine.restarts or self.engine.starting_again:
@@ -135,11 +138,18 @@ class Run(Models):
         self._check_any_loaded()
 
     def _wait_until_live(self) -> None:
-        while not self._connected().live():
-            if failure := self.failure():
-                raise failure
+        # Failures first: whoever else listens at the port of a server that could not be started may never answer.
+        while not (failure := self.failure()) and not self._connected().live():
             if self._stopping.wait(0.01):
                 raise self.gone()
+        if failure:
+            raise failure
+
+    def _wait_for_end(self) -> None:
+        """Wait until the server's end is known, after a connection broke: that takes a moment, a container's more."""
+        deadline = time.monotonic() + END_KNOWN_WITHIN_S
+        while not (self.failure() or self.engine.starting_again) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _take_over(self, record: records.Record) -> None:
         """Wait until whoever started the server has loaded its models; load them where that process is gone."""
@@ -255,10 +265,9 @@ class Run(Models):
 
     def trouble_behind(self, error: ServerError) -> DeploymentError | None:
         """Return why the server takes no requests; a connection breaks a moment before its end is known."""
-        deadline = time.monotonic() + (0.5 if isinstance(error, ServerUnreachableError) else 0)
-        while not (trouble := self._trouble()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return trouble
+        if isinstance(error, ServerUnreachableError):
+            self._wait_for_end()
+        return self._trouble()
 
     def stop(self) -> None:
         """Stop the server and remove the folder. May be called again."""
