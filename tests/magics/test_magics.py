@@ -117,6 +117,8 @@ def test_a_wrong_line_is_a_short_error_that_helps(shell, capsys, line, error, te
 def test_a_wrong_request_is_told_with_what_the_model_expects(deployed):
     with pytest.raises(InferenceError, match="batch dimension"):
         run(deployed, "%triton_infer square x=${x[0]}")
+    with pytest.raises(UsageError, match=r"did you mean \$x, the variable"):
+        run(deployed, "%triton_infer square x=x")
     with pytest.raises(TritonNbError, match="did you mean 'square'"):
         run(deployed, "%triton_metadata sqare")
 

@@ -179,7 +179,7 @@ class TritonMagics(Magics):
         inputs = dict(pair.resolve(namespace) for pair in options.inputs)
         return served(options.on).infer(
             options.model,
-            {name: _literal(value) for name, value in inputs.items()},
+            {name: _literal(value, namespace) for name, value in inputs.items()},
             outputs=options.outputs.split(",") if options.outputs else None,
             version=options.model_version,
             request_id=options.request_id,
@@ -227,7 +227,7 @@ def _spec_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _literal(value: object) -> object:
+def _literal(value: object, namespace: Mapping[str, Any]) -> object:
     """Return what the text of ``input=text`` stands for: JSON, such as ``[[1, 2]]`` or ``3.5``."""
     if not isinstance(value, str):
         return value
@@ -236,5 +236,7 @@ def _literal(value: object) -> object:
     except ValueError:
         raise UsageError(
             f"{value!r} is neither $name nor JSON.",
-            hint="for a text write it in JSON's quotes: '[\"some text\"]'.",
+            hint=f"did you mean ${value}, the variable?"
+            if value in namespace
+            else "for a text write it in JSON's quotes: '[\"some text\"]'.",
         ) from None
