@@ -167,10 +167,14 @@ def test_an_end_for_want_of_memory_is_called_that(repository, add_model, python_
     assert eventually(lambda: "killed for want of memory" in deployment.get_logs())
 
 
-def test_a_limit_that_tritonserver_itself_does_not_fit_in_is_told_with_the_limit(repository, docker_deploy):
-    with pytest.raises(EngineError, match=r"killed for want of memory: .* limit of 0.02 GB") as caught:
-        docker_deploy(repository, "narrow", resources={"memory_gb": 0.02})
-    assert "resources.memory_gb" in caught.value.hint
+def test_a_request_that_takes_tritonserver_over_its_limit_is_told_with_the_limit(
+    repository, add_model, python_model, docker_deploy
+):
+    add_model("echo", "model.py", python_model())
+    deployment = docker_deploy(repository, "narrow", resources={"memory_gb": 0.4})
+    with pytest.raises(TritonNbError, match=r"killed for want of memory: .* limit of 0.4 GB") as caught:
+        deployment.infer("echo", {"x": np.ones(200_000_000, np.float32)})
+    assert "resources.memory_gb" in str(caught.value)
 
 
 def test_a_daemon_that_goes_away_is_said_so_and_what_it_left_is_told_when_it_is_back(
