@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -36,6 +37,8 @@ LEFT_BEFORE = pytest.StashKey[frozenset[str]]()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "requires(capability): skipped, with the reason, where it is missing")
+    # A shell's background job ignores Ctrl-C, and all its children with it; the tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     home = os.environ.get("TRITONNB_TEST_HOME")
     if not home:
         home = tempfile.mkdtemp(prefix="tritonnb-tests-")
