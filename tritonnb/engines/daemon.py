@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
+SYSTEM_SOCKETS = (Path("/var/run/docker.sock"), Path("/run/podman/podman.sock"))
 KNOCK_S = 3
 ANSWER_S = 60  # a loaded daemon may take long to create a container
 OTHERWISE = "or take the embedded engine (`engine: embedded`, `--engine embedded`)."
@@ -56,12 +57,13 @@ def address() -> Address | None:
     if (context := _context()) and (endpoint := _endpoint(context)):
         return Address(endpoint, f"context {context!r}")
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    docker, podman = SYSTEM_SOCKETS
     sockets = (
-        Path("/var/run/docker.sock"),
+        docker,
         Path(runtime, "docker.sock"),
         Path.home() / ".docker/run/docker.sock",
         Path(runtime, "podman/podman.sock"),
-        Path("/run/podman/podman.sock"),
+        podman,
     )
     for door in sockets:
         with contextlib.suppress(OSError):
