@@ -78,6 +78,18 @@ def command_line() -> argparse.ArgumentParser:
     text = "Build the embedded engine ahead of its first use."
     install = steps.add_parser("install", help=text, description=text)
     install.set_defaults(run=_engine_install, parser=install)
+    image = verbs.add_parser("image", help="The small CPU image of Triton for Docker: `image build` makes it.")
+    steps = image.add_subparsers(metavar="VERB", required=True, title="verbs")
+    text = "Build the small CPU image of Triton for the Docker engine, from the embedded engine."
+    build = steps.add_parser("build", help=text, description=text)
+    build.add_argument(
+        "--tag", metavar="NAME:TAG", help="the image's name (default: tritonnb/tritonserver:RELEASE-cpu)"
+    )
+    build.add_argument("--base", metavar="IMAGE", help="the image to build on (default: Python's slim one)")
+    build.add_argument(
+        "--pip", metavar="PACKAGE", action="append", default=[], help="a further package; may be repeated"
+    )
+    build.set_defaults(run=_image_build, parser=build)
     return parser
 
 
@@ -148,4 +160,14 @@ def _engine_install(_: argparse.Namespace) -> int:
     with Progress("Building the engine") as progress:
         environment = engine_environment(progress.report)
     print(f"The engine is ready: Python {environment.interpreter.minor} in {environment.folder}")
+    return OK
+
+
+def _image_build(options: argparse.Namespace) -> int:
+    from tritonnb.engines.cpu_image import build_image  # noqa: PLC0415
+    from tritonnb.render.progress import Progress  # noqa: PLC0415
+
+    with Progress("Building the image") as progress:
+        image = build_image(options.tag, base=options.base, pip=options.pip, report=progress.report)
+    print(f"The image is ready: {image.tag}, {image.size / 1e6:.0f} MB, Triton {image.release}")
     return OK
