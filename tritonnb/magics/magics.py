@@ -222,8 +222,11 @@ def _spec(source: str | None, cell: str | None) -> Spec | None:
 
 def _spec_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the spec's fields that the options of a line set."""
-    fields = {name: getattr(options, name) for name in ("engine", "auth", "keep", "restart")}
-    fields["server"] = {"http_port": options.port} if options.port else None
+    fields = {name: getattr(options, name) for name in ("engine", "gpus", "auth", "keep", "restart")}
+    resources = {"cpu_cores": options.cpu_cores, "memory_gb": options.memory_gb}
+    server = {"http_port": options.port, "image": options.image, "shm_size": options.shm_size}
+    for section, keys in (("resources", resources), ("server", server)):
+        fields[section] = {key: value for key, value in keys.items() if value is not None} or None
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -22,6 +22,11 @@ def _spec(parser: MagicParser) -> None:
     """Add what a deployment and its update have in common: the fields of the spec."""
     parser.add_argument("--engine", choices=ENGINES, help="what runs the server (default: auto)")
     parser.add_argument("--port", type=int, help="the HTTP port (default: a free one)")
+    parser.add_argument("--image", help="the container's image (default: NVIDIA's, or one of Triton that is there)")
+    parser.add_argument("--gpus", type=_gpus, metavar="auto|none|all|0,1", help="the container's GPUs (default: auto)")
+    parser.add_argument("--cpu-cores", type=float, metavar="N", help="the container's CPUs (default: no limit)")
+    parser.add_argument("--memory-gb", type=float, metavar="GB", help="the container's memory (default: no limit)")
+    parser.add_argument("--shm-size", metavar="SIZE", help="the container's shared memory (default: 1g)")
     _switch(parser, "auth", "ask for the key on health, metadata and inference too")
     _switch(parser, "keep", "outlive the kernel, until deleted")
     parser.add_argument(
@@ -30,6 +35,12 @@ def _spec(parser: MagicParser) -> None:
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds to wait (default: TritonMagics.startup_timeout)"
     )
+
+
+def _gpus(text: str) -> str | list[int]:
+    """Return the numbers of a list such as ``0,1``, or the word."""
+    numbers = text.split(",")
+    return [int(number) for number in numbers] if all(number.isdecimal() for number in numbers) else text
 
 
 def _switch(parser: MagicParser, name: str, text: str) -> None:
