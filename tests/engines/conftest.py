@@ -6,33 +6,6 @@ import pytest
 
 import tritonnb as tn
 
-PYTHON_MODEL = """
-import {imports}
-import triton_python_backend_utils as pb_utils
-class TritonPythonModel:
-    @staticmethod
-    def auto_complete_config(config):
-        config.add_input({{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}})
-        config.add_output({{"name": "y", "data_type": "TYPE_FP32", "dims": [-1]}})
-        return config
-    def initialize(self, args):
-        {initialize}
-    def execute(self, requests):
-        {execute}
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(r, "x").as_numpy())])
-                for r in requests]
-"""
-
-
-@pytest.fixture(scope="session")
-def python_model():
-    """Write the source of a Python model that returns its input."""
-
-    def source(initialize="pass", execute="pass", imports="os"):
-        return PYTHON_MODEL.format(initialize=initialize, execute=execute, imports=imports)
-
-    return source
-
 
 @pytest.fixture
 def repository(tmp_path, square):

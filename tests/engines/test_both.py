@@ -6,6 +6,7 @@ import socket
 
 import numpy as np
 import pytest
+from python_models import python_model
 
 import tritonnb as tn
 from tritonnb.errors import DeploymentError, InferenceError, PortInUseError, TritonNbError
@@ -18,7 +19,7 @@ ENGINES = [
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, square, python_model):
+def models(tmp_path_factory, square):
     """A repository with good models, with and without configuration, and bad ones."""
     folder = tmp_path_factory.mktemp("models")
     contents = {
@@ -31,7 +32,7 @@ def models(tmp_path_factory, square, python_model):
         "stumbles/1/model.py": python_model(execute='raise ValueError("no such picture")').encode(),
         "cut/1/model.onnx": square[:30],
         "raises/1/model.py": python_model(initialize='raise ValueError("no weights here")').encode(),
-        "imports/1/model.py": python_model(imports="torch_of_another_machine").encode(),
+        "imports/1/model.py": python_model("import torch_of_another_machine").encode(),
         "gpu/1/model.onnx": square,
         "gpu/config.pbtxt": b"instance_group [{ kind: KIND_GPU }]\n",
         "typo/1/model.onnx": square,
@@ -186,7 +187,7 @@ def test_a_misspelt_flag_is_told_with_the_right_one(repository, engine):
         tn.deploy(repository, name="flags", **engine)
 
 
-def test_a_flag_and_a_variable_reach_the_server(repository, add_model, python_model, engine):
+def test_a_flag_and_a_variable_reach_the_server(repository, add_model, engine):
     add_model("tells", "model.py", python_model(initialize='print("LEVEL is", os.environ["LEVEL"], flush=True)'))
     engine["server"] |= {"flags": {"log-verbose": 1}, "env": {"LEVEL": "high"}}
     with tn.deploy(repository, name="told", **engine) as deployment:

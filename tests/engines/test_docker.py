@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from docker.errors import NotFound
+from python_models import python_model
 
 import tritonnb as tn
 from tritonnb.engines.docker import sweep
@@ -160,16 +161,14 @@ def test_a_container_that_somebody_ends_is_failed_and_says_how(repository, docke
     assert not containers(docker_client, "ends")
 
 
-def test_an_end_for_want_of_memory_is_called_that(repository, add_model, python_model, docker_deploy):
+def test_an_end_for_want_of_memory_is_called_that(repository, add_model, docker_deploy):
     add_model("hungry", "model.py", python_model(initialize="self.all = bytearray(2**30)"))
     deployment = docker_deploy(repository, "hungry", resources={"memory_gb": 0.5}, restart="never")
     assert deployment.state == "degraded"
     assert eventually(lambda: "killed for want of memory" in deployment.get_logs())
 
 
-def test_a_request_that_takes_tritonserver_over_its_limit_is_told_with_the_limit(
-    repository, add_model, python_model, docker_deploy
-):
+def test_a_request_that_takes_tritonserver_over_its_limit_is_told_with_the_limit(repository, add_model, docker_deploy):
     add_model("echo", "model.py", python_model())
     deployment = docker_deploy(repository, "narrow", resources={"memory_gb": 0.4})
     with pytest.raises(TritonNbError, match=r"killed for want of memory: .* limit of 0.4 GB") as caught:
@@ -355,10 +354,10 @@ def test_a_container_whose_supervisor_was_killed_is_swept_and_no_other(repositor
         docker_client.containers.get(container_of(lost))
 
 
-def test_an_interrupted_deploy_leaves_no_container(repository, add_model, python_model, docker_deploy, docker_client):
+def test_an_interrupted_deploy_leaves_no_container(repository, add_model, docker_deploy, docker_client):
     import threading
 
-    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)", imports="time"))
+    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)"))
 
     def interrupt():
         eventually(lambda: containers(docker_client, "interrupted"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from python_models import python_model
 
 import tritonnb as tn
 from tritonnb.errors import DeploymentError, InferenceError, PortInUseError, SpecError, TritonNbError
@@ -20,27 +21,6 @@ from tritonnb.home import home
 pytestmark = pytest.mark.requires("engine")
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-
-PYTHON_MODEL = """
-import {imports}
-import triton_python_backend_utils as pb_utils
-class TritonPythonModel:
-    @staticmethod
-    def auto_complete_config(config):
-        config.add_input({{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}})
-        config.add_output({{"name": "y", "data_type": "TYPE_FP32", "dims": [-1]}})
-        return config
-    def initialize(self, args):
-        {initialize}
-    def execute(self, requests):
-        {execute}
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", pb_utils.get_input_tensor_by_name(r, "x").as_numpy())])
-                for r in requests]
-"""
-
-
-def python_model(initialize="pass", execute="pass", imports="os"):
-    return PYTHON_MODEL.format(initialize=initialize, execute=execute, imports=imports)
 
 
 def left_behind(name: str) -> list[object]:
@@ -195,7 +175,7 @@ def test_administration_needs_the_key_and_inference_only_with_auth(repository):
 
 
 def test_without_waiting_it_starts_and_says_when_it_is_ready(repository, add_model, capsys):
-    add_model("slow", "model.py", python_model(initialize="time.sleep(1)", imports="time"))
+    add_model("slow", "model.py", python_model(initialize="time.sleep(1)"))
     with tn.deploy(repository, name="later", wait=False) as dep:
         assert dep.state == "starting"
         with pytest.raises(DeploymentError, match="still starting"):
@@ -206,14 +186,14 @@ def test_without_waiting_it_starts_and_says_when_it_is_ready(repository, add_mod
 
 
 def test_a_start_that_takes_too_long_is_given_up_and_leaves_nothing(repository, add_model):
-    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)", imports="time"))
+    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)"))
     with pytest.raises(DeploymentError, match="was not ready after 3 s"):
         tn.deploy(repository, name="stuck", timeout=3)
     assert not left_behind("stuck")
 
 
 def test_ctrl_c_while_deploying_stops_what_was_begun(repository, add_model):
-    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)", imports="time"))
+    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)"))
 
     def interrupt():
         while not list((home() / "deployments").glob("interrupted-*/process.json")):
