@@ -154,7 +154,7 @@ class DockerEngine(SupervisedEngine):
         descriptor = os.open(self._folder / PLAN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(plan, file)
-        refused = ", ".join(_refused_limits(prepared.info))
+        refused = ", ".join(_refused_limits(prepared.address))
         without = f"without the limit {refused}, which the daemon may not set" if refused else ""
         self._begin_log(f"image {prepared.image.name}", without)
         program = (sys.executable, "-I", "-S", CONTAINER)
@@ -170,7 +170,7 @@ class DockerEngine(SupervisedEngine):
         )
         self._process = SupervisedProcess.start(job, self._folder)
         self._wait_for_start()
-        _remember_refused_limits(prepared.info, self._state().limits_refused)
+        _remember_refused_limits(prepared.address, self._state().limits_refused)
 
     def _wait_for_start(self) -> None:
         """Wait until the container runs or cannot: a connection made while its network is set up hangs for a second."""
@@ -204,7 +204,7 @@ class DockerEngine(SupervisedEngine):
             ulimits=[
                 Ulimit(name=limit, soft=value, hard=value)
                 for limit, value in _LIMITS.items()
-                if limit not in _refused_limits(prepared.info)
+                if limit not in _refused_limits(prepared.address)
             ],
             init=True,
             nano_cpus=int(resources.cpu_cores * 1e9) if resources.cpu_cores else None,
@@ -350,21 +350,22 @@ def _user(info: Mapping[str, Any]) -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
-def _refused_limits(info: Mapping[str, Any]) -> list[str]:
-    """Return the limits that this daemon refused before: each try costs half a second."""
+def _refused_limits(at: Address) -> list[str]:
+    """Return the limits that the daemon there refused before: each try costs half a second."""
     try:
-        return _limits_file(info).read_text().split()
+        return _limits_file(at).read_text().split()
     except FileNotFoundError:
         return []
 
 
-def _remember_refused_limits(info: Mapping[str, Any], refused: Iterable[str]) -> None:
+def _remember_refused_limits(at: Address, refused: Iterable[str]) -> None:
     if refused:
-        _limits_file(info).write_text("\n".join({*refused, *_refused_limits(info)}))
+        _limits_file(at).write_text("\n".join({*refused, *_refused_limits(at)}))
 
 
-def _limits_file(info: Mapping[str, Any]) -> Path:
-    return home_folder("cache") / f"docker-limits-refused-{re.sub(r'[^A-Za-z0-9]', '', info.get('ID') or '')}"
+def _limits_file(at: Address) -> Path:
+    # By its address: Podman's service has another ID at each request.
+    return home_folder("cache") / f"docker-limits-refused-{re.sub(r'[^A-Za-z0-9]+', '-', at.url)}"
 
 
 def sweep(client: DockerClient) -> list[str]:
