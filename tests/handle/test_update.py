@@ -205,7 +205,7 @@ def test_a_model_in_memory_gives_way_to_one_in_files(repository, name, square):
     assert serves(dep, "square")
 
 
-def test_reload_takes_over_what_changed_in_the_files(repository, name, add_model, square, server_of):
+def test_reload_takes_over_what_changed_in_the_files(repository, name, add_model, square, server_of, eventually):
     add_model("gone", "model.onnx", square)
     add_model("cut", "model.onnx", square[:30])
     dep = tn.deploy(repository, name=name)
@@ -221,6 +221,7 @@ def test_reload_takes_over_what_changed_in_the_files(repository, name, add_model
     with pytest.raises(DeploymentError, match="no model 'gone'"):
         dep.infer("gone", {"x": X})
     next(child for child in server.children() if "/square/" in " ".join(child.cmdline())).kill()
+    assert eventually(lambda: dep.state == "degraded")
     dep.reload()
     assert dep.state == "ready"
     assert serves(dep, "square", "new", "cut")
