@@ -34,7 +34,7 @@ def back_off(monkeypatch):
     return set_to
 
 
-def test_a_killed_server_comes_back_on_its_ports_with_the_models_that_were_loaded(  # noqa: PLR0917  (fixtures)
+def test_a_killed_server_comes_back_on_its_ports_with_the_models_that_were_loaded(
     repository, name, back_off, server_of, add_model, square, eventually
 ):
     add_model("away", "model.onnx", square)
@@ -137,7 +137,7 @@ def test_a_kept_server_whose_maker_is_gone_is_started_again_and_found(
     assert dep.infer("square", {"x": X})["y"].shape == (2, 4)
 
 
-def test_a_deployment_can_be_deleted_while_its_server_waits_to_be_started_again(  # noqa: PLR0917  (fixtures)
+def test_a_deployment_can_be_deleted_while_its_server_waits_to_be_started_again(
     repository, name, back_off, server_of, eventually, left_behind
 ):
     back_off(60)
