@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -221,3 +222,10 @@ def test_a_process_found_from_elsewhere_tells_what_the_first_does_and_can_be_sto
     found.stop()
     assert process.exit_code() is not None
     assert SupervisedProcess.attach(folder) is None
+
+
+def test_a_handle_may_be_dropped_while_its_process_runs(folder, prefix):
+    start(folder, prefix)
+    gc.collect()  # a Popen that is collected while its process runs warns, and a warning is an error here
+    SupervisedProcess.attach(folder).stop()
+    assert not folder.exists()

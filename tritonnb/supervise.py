@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+_supervisors: set[subprocess.Popen[bytes]] = set()
+
 STOP_WITHIN_S = 10.0
 
 __all__ = ["Job", "SupervisedProcess", "clean_up", "is_running", "started"]
@@ -162,6 +164,9 @@ class SupervisedProcess:
                 stderr=log,
                 start_new_session=True,
             )
+        # Kept here until it has ended: its handle may be dropped before, and Popen complains of that.
+        _supervisors.difference_update([other for other in list(_supervisors) if other.poll() is not None])
+        _supervisors.add(supervisor)
         while (told := _Told.read(folder)) is None:
             if supervisor.poll() is not None:
                 said = (folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
