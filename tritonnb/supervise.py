@@ -6,6 +6,7 @@ sessions of their own, so that the Interrupt button, which signals the kernel's 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -30,6 +31,11 @@ _supervisors: set[subprocess.Popen[bytes]] = set()
 STOP_WITHIN_S = 10.0
 
 __all__ = ["Job", "SupervisedProcess", "clean_up", "is_running", "started"]
+
+
+@atexit.register
+def _take_exit_statuses() -> None:
+    _supervisors.difference_update([other for other in list(_supervisors) if other.poll() is not None])
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ class SupervisedProcess:
                 start_new_session=True,
             )
         # Kept here until it has ended: its handle may be dropped before, and Popen complains of that.
-        _supervisors.difference_update([other for other in list(_supervisors) if other.poll() is not None])
+        _take_exit_statuses()
         _supervisors.add(supervisor)
         while (told := _Told.read(folder)) is None:
             if supervisor.poll() is not None:
