@@ -92,7 +92,11 @@ def why_missing(capability: str) -> str:
         from docker_session import DOCKER
 
         return DOCKER.missing()
-    raise ValueError(f"unknown capability {capability!r}; known: 'docker', 'engine'")
+    if capability in ("openssl", "docker-registry"):
+        return (
+            "" if shutil.which(capability) else f"{capability} is not installed (Debian: apt-get install {capability})"
+        )
+    raise ValueError(f"unknown capability {capability!r}; known: 'docker', 'docker-registry', 'engine', 'openssl'")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -407,7 +406,7 @@ def test_a_forked_child_talks_over_a_connection_of_its_own(scripted, transport):
     assert server.accepted == 2
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes the certificate, is not installed")
+@pytest.mark.requires("openssl")
 def test_https_works_with_a_trusted_certificate_and_only_then(scripted, transport, tmp_path, monkeypatch):
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(

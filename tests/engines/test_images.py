@@ -17,7 +17,7 @@ from docker.errors import ImageNotFound
 from tritonnb.engines.images import Layers, local_image, pull
 from tritonnb.errors import EngineError
 
-pytestmark = pytest.mark.requires("engine", "docker")
+pytestmark = pytest.mark.requires("engine", "docker", "docker-registry")
 
 REGISTRY = shutil.which("docker-registry")
 
@@ -25,8 +25,6 @@ REGISTRY = shutil.which("docker-registry")
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
     """Run Debian's docker-registry on loopback; return its address and its folder."""
-    if not REGISTRY:
-        pytest.skip("docker-registry is not installed (Debian: apt-get install docker-registry)")
     folder = tmp_path_factory.mktemp("registry")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

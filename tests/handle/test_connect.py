@@ -145,6 +145,7 @@ def certificate(tmp_path_factory):
     return folder / "cert.pem", folder / "key.pem"
 
 
+@pytest.mark.requires("openssl")
 def test_https_is_refused_where_the_certificate_is_not_trusted_and_works_where_it_is(
     proxy, key, certificate, monkeypatch
 ):
