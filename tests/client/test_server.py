@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tritonnb.client import Client, ModelState, TensorMetadata
+from tritonnb.client.options import InferOptions
 from tritonnb.client.tensors import DTYPES
 from tritonnb.endpoint import Endpoint
 from tritonnb.errors import InferenceError, RequestRefusedError, ServerError, ServerUnreachableError
@@ -67,7 +68,7 @@ def test_metadata_joins_what_metadata_and_config_say(client):
 
 
 def test_config_and_statistics_come_as_triton_gives_them(client):
-    client.infer("echo", {"in_INT8": [[1], [2], [3]]}, outputs=["out_INT8"])
+    client.infer("echo", {"in_INT8": [[1], [2], [3]]}, InferOptions(outputs=["out_INT8"]))
 
     assert client.config("echo")["backend"] == "python"
     deadline = time.monotonic() + 10
@@ -90,7 +91,7 @@ def test_the_repository_index_gives_every_model_with_its_state(client):
 def test_every_datatype_comes_back_as_it_went(client, datatype):
     array, name = sample(datatype), tensor_name(datatype)
 
-    answer = client.infer("echo", {f"in_{name}": array}, outputs=[f"out_{name}"], request_id="r 1")
+    answer = client.infer("echo", {f"in_{name}": array}, InferOptions(outputs=[f"out_{name}"], request_id="r 1"))
 
     assert (answer.model, answer.version, answer.id) == ("echo", "1", "r 1")
     assert answer[f"out_{name}"].dtype == array.dtype
@@ -100,7 +101,7 @@ def test_every_datatype_comes_back_as_it_went(client, datatype):
 def test_all_inputs_and_outputs_go_together(client):
     arrays = {tensor_name(datatype): sample(datatype) for datatype in DTYPES}
 
-    answer = client.infer("echo", {f"in_{name}": array for name, array in arrays.items()}, version="1")
+    answer = client.infer("echo", {f"in_{name}": array for name, array in arrays.items()}, InferOptions(version="1"))
 
     assert set(answer) == {f"out_{name}" for name in arrays}
     for name, array in arrays.items():
@@ -115,7 +116,7 @@ def test_lists_and_arrays_in_any_layout_will_do(client):
             "in_INT16": np.array([[1, 2], [3, 4]], dtype=">i8").T,
             "in_STRING": [["a"], ["b"]],
         },
-        outputs=["out_FP32", "out_INT16", "out_STRING"],
+        InferOptions(outputs=["out_FP32", "out_INT16", "out_STRING"]),
     )
 
     assert answer["out_FP32"].tolist() == [[0.5, 1], [2, 3]]
@@ -128,7 +129,7 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(client):
         client.infer("untouched", {"in_FP32": np.ones(2, "float32")})
     assert not isinstance(caught.value, RequestRefusedError)
     with pytest.raises(InferenceError, match="no output 'out_FP'") as caught:
-        client.infer("untouched", {"in_FP32": ONES}, outputs=["out_FP"])
+        client.infer("untouched", {"in_FP32": ONES}, InferOptions(outputs=["out_FP"]))
     assert "out_FP" in caught.value.hint
     assert client.statistics("untouched")[0]["inference_stats"]["fail"]["count"] == 0
 
@@ -173,7 +174,7 @@ def test_a_model_can_be_unloaded_and_loaded_again(client):
     client.load("echo")
 
     assert client.model_ready("echo")
-    assert client.infer("echo", {"in_INT8": [[1]]}, outputs=["out_INT8"])["out_INT8"].tolist() == [[1]]
+    assert client.infer("echo", {"in_INT8": [[1]]}, InferOptions(outputs=["out_INT8"]))["out_INT8"].tolist() == [[1]]
 
 
 def test_a_model_that_was_loaded_anew_with_other_inputs_is_looked_at_again(client, deployment, sources):
@@ -189,9 +190,9 @@ def test_a_model_that_was_loaded_anew_with_other_inputs_is_looked_at_again(clien
 
 def test_a_timeout_ends_the_wait_and_the_next_request_is_answered(client):
     with pytest.raises(ServerUnreachableError, match=r"within 0\.2 s"):
-        client.infer("slow", {"x": ONES}, timeout=0.2)
+        client.infer("slow", {"x": ONES}, InferOptions(timeout=0.2))
 
-    assert client.infer("echo", {"in_INT8": [[7]]}, outputs=["out_INT8"])["out_INT8"].tolist() == [[7]]
+    assert client.infer("echo", {"in_INT8": [[7]]}, InferOptions(outputs=["out_INT8"]))["out_INT8"].tolist() == [[7]]
 
 
 def test_without_the_key_the_administrative_calls_are_refused_and_say_so(endpoint):
@@ -210,7 +211,7 @@ def test_threads_share_a_client_and_get_their_own_answers(client):
 
     def ask(thread):
         for n in range(20):
-            answer = client.infer("echo", {"in_INT64": [[thread, n]]}, outputs=["out_INT64"])
+            answer = client.infer("echo", {"in_INT64": [[thread, n]]}, InferOptions(outputs=["out_INT64"]))
             if answer["out_INT64"].tolist() != [[thread, n]]:
                 wrong.append((thread, n, answer))
 

@@ -7,21 +7,22 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tritonnb.client.checks import check_inputs
 from tritonnb.client.diagnosis import diagnose, load_error
 from tritonnb.client.listings import ModelConfig, Statistics
+from tritonnb.client.options import InferOptions
 from tritonnb.client.reasons import model_reason
-from tritonnb.client.results import InferResult, ModelMetadata, ModelState, TensorMetadata
-from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
+from tritonnb.client.requests import prepare, read_result
+from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
 from tritonnb.client.transport import PATH_SAFE, Transport
 from tritonnb.errors import InferenceError, RequestRefusedError, ServerError, ServerUnreachableError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Mapping
     from types import TracebackType
     from typing import Self
 
     from tritonnb.client.connection import Answer
+    from tritonnb.client.results import InferResult
     from tritonnb.endpoint import Endpoint
 
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
@@ -158,16 +159,7 @@ class Client:
         for key in [key for key in list(self._metadata) if key[0] == model]:
             self._metadata.pop(key, None)
 
-    def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, object],
-        *,
-        outputs: Iterable[str] | None = None,
-        version: str = "",
-        request_id: str = "",
-        timeout: float | None = None,
-    ) -> InferResult:
+    def infer(self, model: str, inputs: Mapping[str, object], options: InferOptions | None = None) -> InferResult:
         """Send one inference request and return its outputs.
 
         Parameters
@@ -177,14 +169,8 @@ class Client:
         inputs
             Arrays, nested lists or scalars by input name, with the batch dimension where the model has one. A
             dtype other than the model's is cast where no value changes by it.
-        outputs
-            The outputs wanted, None for all.
-        version
-            One of the model's versions, else the one that the server chooses.
-        request_id
-            Given back in the result.
-        timeout
-            Seconds, None for the client's own.
+        options
+            What else is said of the request.
 
         Returns
         -------
@@ -199,19 +185,17 @@ class Client:
         ServerError
             The model is not known or not ready, or no answer came.
         """
-        wanted = None if outputs is None else list(outputs)
-        known = self._metadata.get((model, version))
-        metadata = known or self.metadata(model, version)
+        options = options or InferOptions()
+        known = self._metadata.get((model, options.version))
+        metadata = known or self.metadata(model, options.version)
         try:
-            return self._infer(
-                metadata, inputs, outputs=wanted, version=version, request_id=request_id, timeout=timeout
-            )
+            return self._infer(metadata, inputs, options)
         except InferenceError:
             # The model may have been loaded anew with other inputs: look again, once.
-            self._metadata.pop((model, version), None)
-            if known is None or (now := self.metadata(model, version)) == known:
+            self._metadata.pop((model, options.version), None)
+            if known is None or (now := self.metadata(model, options.version)) == known:
                 raise
-        return self._infer(now, inputs, outputs=wanted, version=version, request_id=request_id, timeout=timeout)
+        return self._infer(now, inputs, options)
 
     def close(self) -> None:
         """Close the connections of all threads. The client cannot be used any more."""
@@ -228,28 +212,14 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._transport.url!r})"
 
-    def _infer(
-        self,
-        metadata: ModelMetadata,
-        inputs: Mapping[str, object],
-        *,
-        outputs: list[str] | None,
-        version: str,
-        request_id: str,
-        timeout: float | None,
-    ) -> InferResult:
-        names = [tensor.name for tensor in metadata.outputs]
-        for name in outputs or ():
-            if name not in names:
-                raise InferenceError(f"model {metadata.name!r} has no output {name!r}.", hint=nearest(name, names))
-        arrays = check_inputs(metadata, inputs)
-        parts, header_length = encode_request(arrays, outputs=outputs, request_id=request_id)
+    def _infer(self, metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> InferResult:
+        parts, headers = prepare(metadata, inputs, options)
         answer = self._transport.request(
             "POST",
-            f"{_model_path(metadata.name, version)}/infer",
+            f"{_model_path(metadata.name, options.version)}/infer",
             parts,
-            headers={"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header_length)},
-            timeout=timeout,
+            headers=headers,
+            timeout=options.timeout,
         )
         if answer.status != _OK:
             error = _error(answer)
@@ -259,8 +229,7 @@ class Client:
                 status=error.status,
                 hint=error.hint or diagnose(reason),
             )
-        decoded = decode_answer(answer.body, answer.headers.get(HEADER_LENGTH.lower()))
-        return InferResult(decoded.outputs, model=decoded.model, version=decoded.version, id=decoded.id)
+        return read_result(answer)
 
     def _control(self, model: str, verb: str, timeout: float | None, content: object = None) -> None:
         path = f"v2/repository/models/{_quote(model)}/{verb}"

@@ -188,7 +188,12 @@ def _decode_strings(raw: bytes, count: int) -> NDArray[np.object_]:
 
 
 def encode_request(
-    inputs: Mapping[str, NDArray[Any]], *, outputs: Sequence[str] | None = None, request_id: str = ""
+    inputs: Mapping[str, NDArray[Any]],
+    *,
+    outputs: Sequence[str] | None = None,
+    request_id: str = "",
+    classes: int = 0,
+    parameters: Mapping[str, Any] | None = None,
 ) -> tuple[list[bytes | memoryview], int]:
     """Return an inference request's body in parts, and the length of its JSON header.
 
@@ -200,6 +205,10 @@ def encode_request(
         The outputs wanted, None for all.
     request_id
         Comes back with the answer.
+    classes
+        The so many best classes of each of ``outputs`` instead of its values; 0 for the values.
+    parameters
+        The request's own, as Triton names them.
 
     Returns
     -------
@@ -219,10 +228,14 @@ def encode_request(
         }
         for (name, array), tensor in zip(inputs.items(), tensors, strict=True)
     ]
+    said = dict(parameters or {})
     if outputs:
-        header["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
+        wanted = {"binary_data": True} | ({"classification": classes} if classes else {})
+        header["outputs"] = [{"name": name, "parameters": wanted} for name in outputs]
     else:
-        header["parameters"] = {"binary_data_output": True}
+        said["binary_data_output"] = True
+    if said:
+        header["parameters"] = said
     encoded = json.dumps(header, separators=(",", ":")).encode()
     return [encoded, *tensors], len(encoded)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb import records
 from tritonnb.client import Health, Logs, ModelList, ModelState
@@ -19,12 +19,14 @@ from tritonnb.repository import in_memory
 from tritonnb.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tritonnb.client import Client, InferResult
+    from tritonnb.client import Client
     from tritonnb.endpoint import Endpoint
     from tritonnb.repository import Model
+
+T = TypeVar("T")
 
 #: The fields of a spec that a running server can follow; a change of any other needs a new server.
 FOLLOWED = ("models", "repository")
@@ -339,22 +341,14 @@ class Deployment(Served):
                 raise self._run.gone()
             self._run = run
 
-    def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, object],
-        *,
-        outputs: Iterable[str] | None = None,
-        version: str = "",
-        request_id: str = "",
-    ) -> InferResult:
-        """As `Served.infer`; where the server or a process of the model has died, the error says so."""
+    def _ask(self, model: str, request: Callable[[Client], T]) -> T:
+        """As `Served._ask`; where the server or a process of the model has died, the error says so."""
         run = self._run
         try:
-            return super().infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
+            return super()._ask(model, request)
         except (ServerError, DeploymentError) as error:
             if run is not self._run:  # an update has put a new server in the place of the one that was asked
-                return super().infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
+                return super()._ask(model, request)
             if not isinstance(error, ServerError):
                 raise
             if trouble := run.trouble_behind(error):

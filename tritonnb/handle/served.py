@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb.client import Client, Health, ModelList, read_metrics
+from tritonnb.client.options import InferOptions
 from tritonnb.errors import ServerError, SpecError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from tritonnb.client import InferResult, Metrics, ModelConfig, ModelMetadata, Statistics
     from tritonnb.endpoint import Endpoint
+
+T = TypeVar("T")
 
 #: A server that takes longer to say that it is live does not answer, in seconds.
 ANSWER_WITHIN_S = 5.0
@@ -56,6 +59,10 @@ class Served(ABC):
         """Return the client for a request to ``model``, or raise why it cannot be sent."""
         del model
         return self._running_client()
+
+    def _ask(self, model: str, request: Callable[[Client], T]) -> T:
+        """Send a request to ``model``. Where the reason of a failure is to be had from elsewhere, that is raised."""
+        return request(self._client_for(model))
 
     # Addresses ------------------------------------------------------------------------------------------------------
 
@@ -170,9 +177,12 @@ class Served(ABC):
         model: str,
         inputs: Mapping[str, object],
         *,
-        outputs: Iterable[str] | None = None,
+        outputs: Sequence[str] | None = None,
         version: str = "",
         request_id: str = "",
+        classes: int = 0,
+        timeout: float | None = None,
+        **options: Any,
     ) -> InferResult:
         """Send one inference request and return its outputs.
 
@@ -191,6 +201,13 @@ class Served(ABC):
             One of the model's versions; else the server's choice.
         request_id
             Given back in the result.
+        classes
+            Return the so many best classes of each output instead of its values.
+        timeout
+            Seconds that the request may take; else the client's 60.
+        **options
+            What else `tritonnb.client.options.InferOptions` knows: priority, queue_timeout, parameters, sequence_id,
+            sequence_start, sequence_end, headers, compression, protocol, binary, decode.
 
         Returns
         -------
@@ -200,12 +217,21 @@ class Served(ABC):
         Raises
         ------
         InferenceError
-            A name, shape or dtype does not fit, or the model failed.
+            A name, shape or dtype does not fit, there is no such option, or the model failed.
         DeploymentError
             The server is not ready, or is gone.
         """
-        client = self._client_for(model)
-        return client.infer(model, inputs, outputs=outputs, version=version, request_id=request_id)
+        said = InferOptions.of(
+            options
+            | {
+                "outputs": outputs,
+                "version": version,
+                "request_id": request_id,
+                "classes": classes,
+                "timeout": timeout,
+            }
+        )
+        return self._ask(model, lambda client: client.infer(model, inputs, said))
 
     def client(self, protocol: str = "http") -> Any:
         """Return a client of NVIDIA's ``tritonclient`` for this server, with the key in its place.

@@ -1,0 +1,73 @@
+"""An inference request as it goes over HTTP, and its answer as a result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tritonnb.client.checks import check_inputs
+from tritonnb.client.results import InferResult
+from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
+from tritonnb.errors import InferenceError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tritonnb.client.connection import Answer
+    from tritonnb.client.options import InferOptions
+    from tritonnb.client.results import ModelMetadata
+
+
+def prepare(
+    metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions
+) -> tuple[list[bytes | memoryview], dict[str, str]]:
+    """Return a request's body, in parts, and its HTTP headers.
+
+    Raises
+    ------
+    InferenceError
+        The request does not fit the model.
+    """
+    names = [tensor.name for tensor in metadata.outputs]
+    for name in options.outputs or ():
+        if name not in names:
+            raise InferenceError(f"model {metadata.name!r} has no output {name!r}.", hint=nearest(name, names))
+    parts, header_length = encode_request(
+        check_inputs(metadata, inputs),
+        outputs=names if options.classes and options.outputs is None else options.outputs,
+        request_id=options.request_id,
+        classes=options.classes,
+        parameters=_parameters(options),
+    )
+    return parts, {
+        "Content-Type": "application/octet-stream",
+        HEADER_LENGTH: str(header_length),
+        **options.headers,
+    }
+
+
+def read_result(answer: Answer) -> InferResult:
+    """Return the result that an answer of status 200 holds.
+
+    Raises
+    ------
+    ServerError
+        It cannot be read.
+    """
+    decoded = decode_answer(answer.body, answer.headers.get(HEADER_LENGTH.lower()))
+    return InferResult(decoded.outputs, model=decoded.model, version=decoded.version, id=decoded.id)
+
+
+def _parameters(options: InferOptions) -> dict[str, Any]:
+    """Return the request's parameters, Triton's own and the user's."""
+    parameters: dict[str, Any] = dict(options.parameters)
+    if options.sequence_id:
+        parameters |= {
+            "sequence_id": options.sequence_id,
+            "sequence_start": options.sequence_start,
+            "sequence_end": options.sequence_end,
+        }
+    if options.priority:
+        parameters["priority"] = options.priority
+    if options.queue_timeout is not None:
+        parameters["timeout"] = round(options.queue_timeout * 1e6)  # Triton's unit is the microsecond
+    return parameters
