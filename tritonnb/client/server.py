@@ -60,7 +60,7 @@ class Client:
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Tell whether a model takes inference requests; False for one that is not known."""
-        return self._is_ok(f"{_model_path(model, version)}/ready")
+        return self._is_ok(f"{model_path(model, version)}/ready")
 
     def server_metadata(self) -> dict[str, Any]:
         """Return the server's ``name``, ``version`` and ``extensions``."""
@@ -83,7 +83,7 @@ class Client:
         ServerError
             The model is not known or not ready; the hint names the nearest, or says why it failed.
         """
-        said = self._ask_model(model, _model_path(model, version))
+        said = self._ask_model(model, model_path(model, version))
         config = self.config(model, version)
         with _reading("a model's metadata"):
             optional = {tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")}
@@ -100,13 +100,13 @@ class Client:
 
     def config(self, model: str, version: str = "") -> ModelConfig:
         """Return a model's configuration as the server completed it (Triton's ModelConfig as JSON)."""
-        said = self._ask_model(model, f"{_model_path(model, version)}/config")
+        said = self._ask_model(model, f"{model_path(model, version)}/config")
         with _reading("a model's configuration"):
             return ModelConfig(said)
 
     def statistics(self, model: str = "", version: str = "") -> Statistics:
         """Return the inference statistics of one model, or of all: counts, and times in nanoseconds."""
-        path = _model_path(model, version) if model else "v2/models"
+        path = model_path(model, version) if model else "v2/models"
         said = self._ask_model(model, f"{path}/stats") if model else self._ask("GET", f"{path}/stats")
         with _reading("statistics"):
             return Statistics(said["model_stats"])
@@ -216,7 +216,7 @@ class Client:
         parts, headers = prepare(metadata, inputs, options)
         answer = self._transport.request(
             "POST",
-            f"{_model_path(metadata.name, options.version)}/infer",
+            f"{model_path(metadata.name, options.version)}/infer",
             parts,
             headers=headers,
             timeout=options.timeout,
@@ -291,7 +291,8 @@ def _quote(name: str) -> str:
     return quote(name, safe=PATH_SAFE.replace("/", "").replace("%", ""))
 
 
-def _model_path(model: str, version: str) -> str:
+def model_path(model: str, version: str) -> str:
+    """Return the path of a model, or of one of its versions, below the server's base path."""
     return f"v2/models/{_quote(model)}" + (f"/versions/{_quote(version)}" if version else "")
 
 

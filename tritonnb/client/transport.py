@@ -44,9 +44,9 @@ class Transport:
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self.url = endpoint.url
         self.timeout = timeout
-        self._address, self._tls, self._base = _parse_url(endpoint.url)
+        self._address, self._tls, self._base = parse_url(endpoint.url)
         host = urlsplit(endpoint.url).netloc
-        self._headers = _header_lines({"Host": host, **endpoint.headers})
+        self._headers = header_lines({"Host": host, **endpoint.headers})
         self._local = threading.local()
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Transport:
         length = sum(len(part) for part in body)
         head = (
             f"{method} {self._base}/{path} HTTP/1.1\r\n{self._headers}"
-            f"{_header_lines(headers) if headers else ''}Content-Length: {length}\r\n\r\n"
+            f"{header_lines(headers) if headers else ''}Content-Length: {length}\r\n\r\n"
         ).encode()
         try:
             return self._exchange([head, *body], deadline)
@@ -158,7 +158,8 @@ class _TransportClosedError(ConnectionError):
     """The transport was closed by its owner."""
 
 
-def _parse_url(url: str) -> tuple[tuple[str, int], ssl.SSLContext | None, str]:
+def parse_url(url: str) -> tuple[tuple[str, int], ssl.SSLContext | None, str]:
+    """Return the host and port of a server's address, how to encrypt if so, and its quoted base path."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -183,7 +184,8 @@ def _parse_url(url: str) -> tuple[tuple[str, int], ssl.SSLContext | None, str]:
     )
 
 
-def _header_lines(headers: Mapping[str, str]) -> str:
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Return the lines of HTTP headers; a `SpecError` where one holds what could end a line."""
     for name, value in headers.items():
         if not ((name + value).isascii() and (name + value).isprintable()):
             raise SpecError(f"the header {name!r} holds something other than printable ASCII.")
