@@ -270,6 +270,16 @@ class Point:
         )
 
     @property
+    def load_text(self) -> str:
+        """The load in figures: the concurrency, or the requests per second that were meant to be sent."""
+        return f"{self.request_rate:g}" if self.concurrency is None else str(self.concurrency)
+
+    def __str__(self) -> str:
+        instances = f", {self.instances} instance{'s' * (self.instances != 1)}" if self.instances else ""
+        load = "requests/s" if self.concurrency is None else "concurrency"
+        return f"batch {self.batch_size}, {load} {self.load_text}{instances}"
+
+    @property
     def requests_per_s(self) -> float:
         """Requests answered well, per second."""
         return self.requests / self.duration_s if self.duration_s > 0 else 0.0
