@@ -1,17 +1,23 @@
 """Execute notebooks and save their outputs and their widgets' state: ``make notebooks``.
 
 Outputs are those that the tests compare, so volatile values are left out (TRITONNB_STABLE_OUTPUT), and what
-changes with every run or machine (times of execution, the Python's patch release) is not saved.
+changes with every run or machine (times of execution, the Python's patch release) is not saved. A notebook that needs
+Docker is given what the tests are given: the daemon that answers, else one of its own, and the CPU image in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
+
+sys.path.append(str(Path(__file__).parent / "plugins"))  # as pytest's configuration has it
+from docker_session import DOCKER
 
 
 def execute(path: Path) -> None:
@@ -19,14 +25,20 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     # The widgets' state of an earlier run would stay beside the new one's.
     notebook.metadata.pop("widgets", None)
-    NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=300,
-        record_timing=False,
-        store_widget_state=True,
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+    with pytest.MonkeyPatch.context() as patch:
+        if "docker" in notebook.metadata.get("tritonnb", {}).get("needs", []):
+            if reason := DOCKER.missing():
+                sys.exit(f"It needs Docker: {reason}")
+            patch.setenv("DOCKER_HOST", DOCKER.host)
+            DOCKER.image()
+        NotebookClient(
+            notebook,
+            kernel_name="python3",
+            timeout=300,
+            record_timing=False,
+            store_widget_state=True,
+            resources={"metadata": {"path": str(path.parent)}},
+        ).execute()
     notebook.metadata["language_info"].pop("version", None)
     nbformat.write(notebook, path)
 
@@ -37,9 +49,12 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="+", type=Path)
     os.environ["TRITONNB_STABLE_OUTPUT"] = "1"
     os.environ["TRITONNB_NONINTERACTIVE"] = "1"
-    for path in parser.parse_args().notebooks:
-        print(f"Executing {path} ...", flush=True)
-        execute(path)
+    try:
+        for path in parser.parse_args().notebooks:
+            print(f"Executing {path} ...", flush=True)
+            execute(path)
+    finally:
+        DOCKER.stop()
 
 
 if __name__ == "__main__":
