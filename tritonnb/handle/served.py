@@ -107,6 +107,10 @@ class Served(ABC):
                 models = ()
             return Health(state, live=True, ready=client.ready(), models=models)
 
+    def server_metadata(self) -> dict[str, Any]:
+        """Return the server's ``name``, ``version`` and ``extensions``."""
+        return self._running_client().server_metadata()
+
     def models(self) -> ModelList:
         """Return every model with its version, its state and, where it is not ready, the reason."""
         return self._models_of(self._running_client())
