@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 
-from tritonnb.client.tensors import DTYPES, decode_answer, decode_tensor, encode_request, encode_tensor
+from tritonnb.client.tensors import (
+    DTYPES,
+    datatype_of,
+    decode_answer,
+    decode_tensor,
+    dtype_of,
+    encode_request,
+    encode_tensor,
+    json_data,
+)
 from tritonnb.errors import InferenceError, ServerError
 
-NUMERIC = sorted(set(DTYPES) - {"BYTES"})
+ALL = sorted([*DTYPES, "BF16"])
+NUMERIC = [datatype for datatype in ALL if datatype != "BYTES"]
 RANDOM = np.random.default_rng(7)
 
 
@@ -23,7 +33,7 @@ def sample(datatype, shape=(2, 3)):
         words = [b"plain", "grün".encode(), b"", b"nul\0\0", b"\xff\x00\xfe", b"x" * 300]
         return np.array(words, dtype=object).reshape(2, 3)
     raw = RANDOM.integers(0, 2, size=shape) if datatype == "BOOL" else RANDOM.uniform(0, 100, size=shape)
-    return raw.astype(DTYPES[datatype])
+    return raw.astype(dtype_of(datatype))
 
 
 def header_and_tensors(body, header_length):
@@ -31,13 +41,13 @@ def header_and_tensors(body, header_length):
     return json.loads(body[:header_length]), body[header_length:]
 
 
-def reference_request(inputs, outputs=None, request_id=""):
+def reference_request(inputs, outputs=None, request_id="", *, binary=True):
     reference = []
     for name, (datatype, array) in inputs.items():
         tensor = InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array)
+        tensor.set_data_from_numpy(array, binary_data=binary)
         reference.append(tensor)
-    wanted = [InferRequestedOutput(name) for name in outputs] if outputs else None
+    wanted = [InferRequestedOutput(name, binary_data=binary) for name in outputs] if outputs else None
     return header_and_tensors(
         *InferenceServerClient.generate_request_body(reference, outputs=wanted, request_id=request_id)
     )
@@ -59,7 +69,7 @@ def answer_of(outputs, **header):
     return head + b"".join(pieces), len(head)
 
 
-@pytest.mark.parametrize("datatype", sorted(DTYPES))
+@pytest.mark.parametrize("datatype", ALL)
 def test_a_request_has_the_same_bytes_as_tritonclients(datatype):
     array = sample(datatype)
 
@@ -78,7 +88,7 @@ def test_a_request_with_everything_has_the_same_bytes_as_tritonclients():
     assert header_and_tensors(b"".join(parts), header_length) == reference_request(inputs, ["p", "q"], "request 1")
 
 
-@pytest.mark.parametrize("datatype", sorted(DTYPES))
+@pytest.mark.parametrize("datatype", ALL)
 def test_tritonclient_and_tritonnb_read_the_same_out_of_an_answer(datatype):
     array = sample(datatype)
     body, header_length = answer_of({"y": (datatype, array)}, id="7")
@@ -87,7 +97,7 @@ def test_tritonclient_and_tritonnb_read_the_same_out_of_an_answer(datatype):
     theirs = InferResult.from_response_body(body, header_length=header_length).as_numpy("y")
 
     assert (ours.model, ours.version, ours.id) == ("m", "1", "7")
-    assert ours.outputs["y"].dtype == DTYPES[datatype] == theirs.dtype
+    assert ours.outputs["y"].dtype == dtype_of(datatype) == theirs.dtype
     np.testing.assert_array_equal(ours.outputs["y"], theirs)
     np.testing.assert_array_equal(ours.outputs["y"], array)
 
@@ -109,22 +119,55 @@ def test_the_bytes_do_not_depend_on_how_the_array_lies_in_memory(datatype, relai
     assert bytes(encode_tensor(relaid(array))) == array.tobytes()
 
 
-@given(
-    arrays_of.arrays(
-        dtype=st.sampled_from([DTYPES[datatype] for datatype in NUMERIC]),
+def elements_of(datatype):
+    """Return what a tensor of a datatype may hold."""
+    if datatype == "BF16":
+        return st.floats(width=16)
+    if datatype == "BYTES":
+        return st.binary(max_size=9)
+    return arrays_of.from_dtype(DTYPES[datatype])
+
+
+ARRAYS = st.sampled_from(ALL).flatmap(
+    lambda datatype: arrays_of.arrays(
+        dtype=dtype_of(datatype),
         shape=arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
+        elements=elements_of(datatype),
     )
 )
-def test_any_array_comes_back_as_it_went(array):
-    datatype = next(name for name, dtype in DTYPES.items() if dtype == array.dtype)
 
-    back = decode_tensor(bytearray(encode_tensor(array)), datatype, array.shape)
+
+@given(ARRAYS, st.permutations(range(4)), st.booleans())
+def test_any_array_comes_back_as_it_went(array, axes, swapped):
+    sent = array.transpose([axis for axis in axes if axis < array.ndim])
+    if swapped:
+        sent = sent[..., ::-1].astype(sent.dtype.newbyteorder(">"))[..., ::-1] if sent.ndim else sent
+    datatype = datatype_of(sent.dtype)
+
+    back = decode_tensor(bytearray(encode_tensor(sent)), datatype, sent.shape)
 
     assert back.dtype == array.dtype
-    assert back.shape == array.shape
+    assert back.shape == sent.shape
     assert back.flags.writeable
     assert back.flags.aligned
-    np.testing.assert_array_equal(back, array)
+    np.testing.assert_array_equal(back, sent)
+
+
+@given(ARRAYS)
+def test_any_array_comes_back_from_json_as_it_went(array):
+    datatype = datatype_of(array.dtype)
+    if datatype in ("FP16", "BF16"):
+        array, datatype = array.astype(np.float32), "FP32"
+    if datatype == "BYTES":
+        array = np.array([element.hex() for element in array.ravel()], dtype=object).reshape(array.shape)
+    output = {"name": "y", "datatype": datatype, "shape": array.shape, "data": json_data(array)}
+
+    back = decode_answer(json.dumps({"outputs": [output]}).encode()).outputs["y"]
+
+    assert back.dtype == dtype_of(datatype)
+    assert back.shape == array.shape
+    wanted = [element.encode() for element in array.ravel()] if datatype == "BYTES" else array.ravel()
+    np.testing.assert_array_equal(back.ravel(), np.array(wanted, dtype=back.dtype))
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20))
@@ -163,10 +206,40 @@ def test_a_dtype_that_triton_lacks_is_refused(dtype):
         encode_tensor(np.zeros(2, dtype=dtype))
 
 
-def test_bf16_is_refused_with_the_way_round_it():
-    with pytest.raises(InferenceError, match="BF16") as caught:
-        decode_tensor(b"\0\0", "BF16", [1])
-    assert "FP32" in caught.value.hint
+@pytest.mark.parametrize("datatype", sorted({*ALL} - {"FP16", "BF16"}))
+def test_a_request_in_json_says_the_same_as_tritonclients(datatype):
+    array = sample(datatype)
+    if datatype == "BYTES":
+        array = np.array(["plain", "grün", "", b"bytes", "nul\0", "x" * 300], dtype=object).reshape(2, 3)
+
+    (body,), length = encode_request({"x": array}, outputs=["y"], binary=False)
+
+    assert length == len(body)
+    assert json.loads(body) == reference_request({"x": (datatype, array)}, ["y"], binary=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (sample("FP16"), "FP16 tensors as bytes only"),
+        (sample("BF16"), "BF16 tensors as bytes only"),
+        (sample("BYTES"), "no UTF-8 text"),
+        (np.array([1.5], dtype=object), "must be str or bytes, not float"),
+    ],
+    ids=["FP16", "BF16", "binary", "objects"],
+)
+def test_what_json_cannot_hold_is_refused(array, message):
+    with pytest.raises(InferenceError, match=message) as caught:
+        encode_request({"x": array}, binary=False)
+    assert caught.value.hint
+
+
+def test_nan_and_infinities_travel_in_json():
+    array = np.array([np.nan, np.inf, -np.inf, -0.0], dtype=np.float32)
+
+    (body,), _ = encode_request({"x": array}, binary=False)
+
+    assert b'"data":[NaN,Infinity,-Infinity,-0.0]' in body
 
 
 def test_outputs_that_come_as_json_are_read_too():
@@ -186,7 +259,7 @@ def test_outputs_that_come_as_json_are_read_too():
     assert answer.outputs["s"].tolist() == [[b"a"], ["grün".encode()]]
 
 
-@pytest.mark.parametrize("datatype", sorted(DTYPES))
+@pytest.mark.parametrize("datatype", ALL)
 def test_an_answer_cut_short_anywhere_is_an_error(datatype):
     body, header_length = answer_of({"y": (datatype, sample(datatype))})
 

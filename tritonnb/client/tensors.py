@@ -1,8 +1,9 @@
-"""The binary tensor format of the v2 protocol: numpy arrays to bytes and back.
+"""The tensor formats of the v2 protocol, binary and JSON: numpy arrays to bytes and back.
 
 A request or an answer is a JSON header followed by the raw little-endian, row-major bytes of its tensors, in
 the header's order; the HTTP header ``Inference-Header-Content-Length`` says where the JSON ends. The rules are
-those of Triton's ``extension_binary_data.md``; the bytes are the same as tritonclient's.
+those of Triton's ``extension_binary_data.md``; the bytes are the same as tritonclient's. A tensor may also stand in
+the JSON itself, as ``data``.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import numpy as np
 from tritonnb.errors import InferenceError, ServerError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-#: Triton's datatype to the numpy dtype that holds it. BYTES is an array of ``bytes`` objects.
+#: Triton's datatype to the numpy dtype that holds it; BF16, which is not numpy's, is known to `dtype_of`. BYTES is an
+#: array of ``bytes`` objects.
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "INT8": np.dtype(np.int8),
@@ -43,6 +45,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _LITTLE_ENDIAN = {datatype: dtype.newbyteorder("<") for datatype, dtype in DTYPES.items()}
 _DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _LENGTH = struct.Struct("<I")
+_BINARY_ONLY = ("FP16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,18 @@ def dtype_of(datatype: str) -> np.dtype[Any]:
     Raises
     ------
     InferenceError
-        The datatype has no numpy dtype here (BF16), or is not one of Triton's.
+        It is not one of Triton's datatypes.
     """
     dtype = DTYPES.get(datatype)
     if dtype is not None:
         return dtype
     if datatype == "BF16":
-        raise InferenceError(
-            "BF16 tensors cannot be sent or read yet: numpy has no such dtype.",
-            hint="let the model take and give FP32 (a Cast node at its border).",
-        )
-    raise InferenceError(f"{datatype!r} is not a datatype of the v2 protocol.", hint=nearest(datatype, DTYPES))
+        import ml_dtypes  # noqa: PLC0415  (few models have such tensors)
+
+        return np.dtype(ml_dtypes.bfloat16)
+    raise InferenceError(
+        f"{datatype!r} is not a datatype of the v2 protocol.", hint=nearest(datatype, [*DTYPES, "BF16"])
+    )
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
@@ -95,9 +99,11 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     if dtype.kind in "SU":
         return "BYTES"
     datatype = _DATATYPES.get(dtype.newbyteorder("="))
-    if datatype is None:
-        raise InferenceError(f"numpy's {dtype} has no counterpart in Triton.", hint=f"known: {', '.join(DTYPES)}.")
-    return datatype
+    if datatype is not None:
+        return datatype
+    if dtype.name == "bfloat16":
+        return "BF16"
+    raise InferenceError(f"numpy's {dtype} has no counterpart in Triton.", hint=f"known: {', '.join(DTYPES)}, BF16.")
 
 
 def encode_tensor(array: NDArray[Any]) -> memoryview:
@@ -116,25 +122,29 @@ def encode_tensor(array: NDArray[Any]) -> memoryview:
     """
     datatype = datatype_of(array.dtype)
     if datatype == "BYTES":
-        return memoryview(_encode_strings(array))
-    flat = np.ascontiguousarray(array, dtype=_LITTLE_ENDIAN[datatype]).reshape(-1)
+        pieces = _pieces(array.ravel().tolist())
+        return memoryview(b"".join(part for piece in pieces for part in (_LENGTH.pack(len(piece)), piece)))
+    flat = np.ascontiguousarray(array, dtype=_on_the_wire(datatype)).reshape(-1)
     return flat.view(np.uint8).data
 
 
-def _encode_strings(array: NDArray[Any]) -> bytes:
-    pieces: list[bytes] = []
-    for element in array.ravel().tolist():
+def _on_the_wire(datatype: str) -> np.dtype[Any]:
+    dtype = _LITTLE_ENDIAN.get(datatype)
+    return dtype_of(datatype).newbyteorder("<") if dtype is None else dtype
+
+
+def _pieces(elements: Iterable[object]) -> Iterator[bytes]:
+    """Yield each element of a BYTES tensor as bytes."""
+    for element in elements:
         if isinstance(element, str):
-            piece = element.encode()
+            yield element.encode()
         elif isinstance(element, (bytes, bytearray)):
-            piece = bytes(element)
+            yield bytes(element)
         else:
             raise InferenceError(
                 f"an element of a BYTES tensor must be str or bytes, not {type(element).__name__}.",
                 hint='for numbers as text use x.astype("str").',
             )
-        pieces += (_LENGTH.pack(len(piece)), piece)
-    return b"".join(pieces)
 
 
 def decode_tensor(raw: bytes | bytearray | memoryview, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
@@ -162,7 +172,7 @@ def decode_tensor(raw: bytes | bytearray | memoryview, datatype: str, shape: Seq
         raise _malformed(
             f"{len(raw)} bytes came for {datatype} of shape {list(shape)}, which has {count * dtype.itemsize}"
         )
-    array = np.frombuffer(raw, dtype=_LITTLE_ENDIAN[datatype])
+    array = np.frombuffer(raw, dtype=_on_the_wire(datatype))
     # Behind a JSON of odd length the array is unaligned: right, but slow and a danger to C extensions.
     if not (array.flags.aligned and array.flags.writeable and array.dtype.isnative):
         array = array.astype(dtype)
@@ -187,6 +197,30 @@ def _decode_strings(raw: bytes, count: int) -> NDArray[np.object_]:
     return array
 
 
+def json_data(array: NDArray[Any]) -> list[Any]:
+    """Return an array's elements, in row-major order, as JSON's values. NaN and the infinities stay what they are.
+
+    Raises
+    ------
+    InferenceError
+        An FP16 or BF16 array, which Triton takes as bytes only, or bytes that are no UTF-8 text.
+    """
+    datatype = datatype_of(array.dtype)
+    if datatype in _BINARY_ONLY:
+        raise InferenceError(
+            f"Triton takes {datatype} tensors as bytes only, not as JSON.", hint="leave out binary=False."
+        )
+    elements: list[Any] = array.ravel().tolist()
+    if datatype != "BYTES":
+        return elements
+    try:
+        return [piece.decode() for piece in _pieces(elements)]
+    except UnicodeDecodeError as error:
+        raise InferenceError(
+            f"bytes that are no UTF-8 text cannot travel as JSON: {error}.", hint="leave out binary=False."
+        ) from error
+
+
 def encode_request(
     inputs: Mapping[str, NDArray[Any]],
     *,
@@ -194,6 +228,7 @@ def encode_request(
     request_id: str = "",
     classes: int = 0,
     parameters: Mapping[str, Any] | None = None,
+    binary: bool = True,
 ) -> tuple[list[bytes | memoryview], int]:
     """Return an inference request's body in parts, and the length of its JSON header.
 
@@ -209,6 +244,8 @@ def encode_request(
         The so many best classes of each of ``outputs`` instead of its values; 0 for the values.
     parameters
         The request's own, as Triton names them.
+    binary
+        Whether the tensors travel as bytes; else all of the request and of its answer is JSON.
 
     Returns
     -------
@@ -216,23 +253,28 @@ def encode_request(
         The JSON header, then each input's bytes, not copied where the array is contiguous and little-endian.
     header_length
         For the HTTP header ``Inference-Header-Content-Length``.
+
+    Raises
+    ------
+    InferenceError
+        Without ``binary``: a tensor that JSON cannot hold.
     """
-    tensors = [encode_tensor(array) for array in inputs.values()]
+    tensors = [encode_tensor(array) for array in inputs.values()] if binary else []
     header: dict[str, Any] = {"id": request_id} if request_id else {}
     header["inputs"] = [
         {
             "name": name,
             "shape": array.shape,
             "datatype": datatype_of(array.dtype),
-            "parameters": {"binary_data_size": tensor.nbytes},
+            **({"parameters": {"binary_data_size": tensors[n].nbytes}} if binary else {"data": json_data(array)}),
         }
-        for (name, array), tensor in zip(inputs.items(), tensors, strict=True)
+        for n, (name, array) in enumerate(inputs.items())
     ]
     said = dict(parameters or {})
     if outputs:
-        wanted = {"binary_data": True} | ({"classification": classes} if classes else {})
+        wanted = {"binary_data": binary} | ({"classification": classes} if classes else {})
         header["outputs"] = [{"name": name, "parameters": wanted} for name in outputs]
-    else:
+    elif binary:
         said["binary_data_output"] = True
     if said:
         header["parameters"] = said
