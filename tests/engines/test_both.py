@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import numpy as np
+import psutil
 import pytest
 from python_models import python_model
 
@@ -140,6 +142,53 @@ def test_a_model_is_unloaded_and_loaded(deployment):
         deployment.infer("two", {"x": X})
     deployment.load("two")
     np.testing.assert_array_equal(deployment.infer("two", {"x": X})["y"], X * X)
+
+
+@pytest.fixture
+def reloaded(tmp_path, engine):
+    """A deployment of a model in so many instances, and a way to write it anew."""
+
+    def write(count, top=""):
+        # Its end takes a moment, as that of a process with much memory does.
+        text = python_model(top) + "    def finalize(self):\n        time.sleep(0.5)\n"
+        (tmp_path / "echo" / "1" / "model.py").write_text(text)
+        (tmp_path / "echo" / "config.pbtxt").write_text(f"instance_group [{{ kind: KIND_CPU count: {count} }}]\n")
+
+    (tmp_path / "echo" / "1").mkdir(parents=True)
+    write(2)
+    with tn.deploy(tmp_path, name="reloaded", **engine) as deployment:
+        yield deployment, write
+
+
+def processes(deployment):
+    """Return the watched processes of the model, as this machine knows them."""
+    return [psutil.Process(getattr(stub, "pid", stub)) for stub in deployment._run.engine._stubs["echo"]]
+
+
+def test_an_instance_that_a_reload_takes_away_is_not_called_lost(reloaded):
+    deployment, write = reloaded
+    before = processes(deployment)
+    write(1, "# changed")  # so all instances get new processes, and the old ones end later
+    deployment.load("echo")
+    psutil.wait_procs(before, timeout=20)
+    assert not any(process.is_running() for process in before)
+    deployment._run.engine._running_stubs("echo", fresh=True)  # not what was seen a second ago
+    assert deployment.state == "ready"
+    assert len(processes(deployment)) == 1
+
+
+def test_an_instance_that_a_change_of_their_number_spares_is_still_watched(reloaded):
+    deployment, write = reloaded
+    (oldest, _) = processes(deployment)
+    write(3)
+    deployment.load("echo")
+    assert len(processes(deployment)) == 3
+    victim = oldest if oldest in processes(deployment) else processes(deployment)[0]
+    victim.kill()
+    deadline = time.monotonic() + 10
+    while deployment.state != "degraded" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "1 of its 3 processes died" in deployment.models()[0].reason
 
 
 def test_administration_needs_the_key(deployment):

@@ -37,8 +37,8 @@ class Engine(Protocol):
     def restarts(self) -> int:
         """How often the server was started again after a failure."""
 
-    def watch(self, model: str) -> None:
-        """From now on notice when a process of ``model`` dies; called when the model has become ready."""
+    def watch(self, model: str, instances: int) -> None:
+        """From now on notice when a process of ``model`` dies; called when it has become ready, with so many."""
 
     def forget(self, model: str) -> None:
         """No longer watch ``model``; called before it is unloaded or loaded anew."""

@@ -95,8 +95,7 @@ class DockerEngine(SupervisedEngine):
         super().__init__(spec, folder, key, why)
         self.container = f"tritonnb-{folder.name}"
         self._prepared: _Prepared | None = None
-        self._watched: dict[str, frozenset[str]] = {}
-        self._running: tuple[float, frozenset[tuple[str, str]] | None] = (0.0, None)
+        self._running: tuple[float, list[tuple[int, str, str]] | None] = (0.0, None)
         self._looking = threading.Lock()
         self._reached = False
 
@@ -276,44 +275,19 @@ class DockerEngine(SupervisedEngine):
         self._reached = True
         return None
 
-    def watch(self, model: str) -> None:
-        """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
-        running = self._stubs(fresh=True)
-        self._watched[model] = frozenset(instance for of, instance in running or () if of == model)
-        self._tell_loaded(self._watched)
-
-    def forget(self, model: str) -> None:
-        """No longer watch ``model``."""
-        self._watched.pop(model, None)
-        self._tell_loaded(self._watched)
-
-    def lost_processes(self) -> dict[str, str]:
-        """Return, by model, how many of its stub processes have died since it became ready."""
-        if not any(self._watched.values()):
-            return {}
-        running = self._stubs(fresh=False)
-        if running is None:  # the daemon or the container cannot tell
-            return {}
-        of_memory = " for want of memory" if self._state().oom else ""
-        lost = {}
-        for model, instances in list(self._watched.items()):
-            dead = sum((model, instance) not in running for instance in instances)
-            if dead:
-                lost[model] = (
-                    f"{dead} of its {len(instances)} processes died{of_memory}; its requests fail. Load it again."
-                )
-        return lost
-
-    def _stubs(self, *, fresh: bool) -> frozenset[tuple[str, str]] | None:
-        """Return the running stub processes as (model, instance), looked at a second ago at most; None: unknown."""
+    def _running_stubs(self, model: str, *, fresh: bool) -> Mapping[Any, str] | None:
         with self._looking:
             asked, running = self._running
             if fresh or time.monotonic() - asked > _LOOK_EVERY_S:
                 running = self._look()
                 self._running = (time.monotonic(), running)
-            return running
+        return None if running is None else {pid: instance for pid, of, instance in running if of == model}
 
-    def _look(self) -> frozenset[tuple[str, str]] | None:
+    def _how_died(self, model: str) -> str:
+        return " for want of memory" if self._state().oom else super()._how_died(model)
+
+    def _look(self) -> list[tuple[int, str, str]] | None:
+        """Return the running stub processes as (number, model, instance); None where nobody can tell."""
         plan, state = self._plan(), self._state()
         if not state.id or state.paused or state.away:
             return None
@@ -322,11 +296,10 @@ class DockerEngine(SupervisedEngine):
             top = daemon.ask("GET", f"/containers/{state.id}/top?ps_args=-ww%20-eo%20pid,args", timeout=LOOK_S)
         except (OSError, RefusalError):
             return None
-        # A stub's first argument is its model file; the last but one its instance, or, for the process that completes
-        # the configuration and then ends, the model.
+        # As in embedded.py. Numbers are given in the order of starts.
         stub = re.compile(rf"triton_python_backend_stub {re.escape(str(self._folder))}/models/([^/]+)/.* (\S+) \S+$")
-        found = (stub.search(row[-1].strip()) for row in top["Processes"])
-        return frozenset((hit[1], hit[2]) for hit in found if hit and hit[1] != hit[2])
+        found = ((int(row[0]), stub.search(row[-1].strip())) for row in top["Processes"])
+        return sorted((pid, hit[1], hit[2]) for pid, hit in found if hit and hit[1] != hit[2])
 
     def _plan(self) -> dict[str, Any]:
         try:

@@ -6,11 +6,11 @@ import os
 import re
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tritonnb.client.diagnosis import crash_reason, diagnose
+from tritonnb.client.diagnosis import diagnose
 from tritonnb.endpoint import Endpoint
 from tritonnb.engines.options import HOST, free_ports, options
 from tritonnb.engines.supervised import STOPPED_ELSEWHERE, SupervisedEngine, last_lines
@@ -20,6 +20,8 @@ from tritonnb.repository import link_or_copy
 from tritonnb.supervise import Job, SupervisedProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tritonnb.environments import EngineEnvironment, Report
     from tritonnb.spec import Spec
 
@@ -44,10 +46,6 @@ class EmbeddedEngine(SupervisedEngine):
     def __init__(self, spec: Spec, folder: Path, key: str, why: str = "") -> None:
         super().__init__(spec, folder, key, why)
         self._environment: EngineEnvironment | None = None
-        self._stubs: dict[str, dict[psutil.Process, str]] = {}
-        # Of each model's last load: the processes that were watched from then on, and all that it had.
-        self._seen: dict[str, tuple[dict[psutil.Process, str], dict[psutil.Process, str]]] = {}
-        self._stubs_of_server = 0
 
     def prepare(self, report: Report) -> None:
         """Build the engine environment where it is missing; tells ``report`` how that goes."""
@@ -89,18 +87,6 @@ class EmbeddedEngine(SupervisedEngine):
             restart=self._spec.restart == "on-failure",
         )
         self._process = SupervisedProcess.start(job, self._folder)
-        self._stubs_of_server = self._process.pid
-
-    def attach(self, endpoint: Endpoint) -> None:
-        """Take over the server that already runs in this folder.
-
-        Raises
-        ------
-        EngineError
-            It does not run any more.
-        """
-        super().attach(endpoint)
-        self._stubs_of_server = self._process.pid if self._process else 0
 
     def _options(self, http: int, grpc: int, metrics: int, prefix: str) -> list[str]:
         own = {
@@ -145,54 +131,16 @@ class EmbeddedEngine(SupervisedEngine):
         last = last_lines(logs)
         return EngineError(f"tritonserver {how}.", logs=last, hint=diagnose(f"{how}\n{last}"))
 
-    def watch(self, model: str) -> None:
-        """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
-        # After a change the old processes live on for some seconds, maybe as instances that there are no more; without
-        # a change Triton passes over a load.
-        watched, seen = self._seen.get(model, ({}, {}))
-        running = self._stubs_of(model)
-        new = {stub: instance for stub, instance in running.items() if stub not in seen}
-        still = {stub: instance for stub, instance in watched.items() if stub in running}
-        self._stubs[model] = new or still or running
-        self._seen[model] = (self._stubs[model], running)
-        self._tell_loaded(self._stubs)
-
-    def forget(self, model: str) -> None:
-        """No longer watch ``model``."""
-        self._stubs.pop(model, None)
-        self._tell_loaded(self._stubs)
-
-    def lost_processes(self) -> dict[str, str]:
-        """Return, by model, how many of its stub processes have died since it became ready."""
-        server = self._process.pid if self._process else 0
-        if server and server != self._stubs_of_server:  # the server was started again, with new stubs
-            self._stubs = {model: self._stubs_of(model) for model in self._stubs}
-            self._stubs_of_server = server
-        lost = {}
-        for model, stubs in list(self._stubs.items()):
-            dead = [instance for stub, instance in stubs.items() if not _runs(stub)]
-            if dead:  # an ensemble that is loaded has its parts loaded anew: the instances then have other processes
-                running = self._stubs_of(model)
-                dead = [instance for instance in dead if instance not in running.values()]
-                if not dead and self._stubs.get(model) is stubs:
-                    self._stubs[model] = running
-            if dead:
-                crash = crash_reason(model, self.logs())
-                died = f"died: {crash}" if crash else "died"
-                lost[model] = f"{len(dead)} of its {len(stubs)} processes {died}; its requests fail. Load it again."
-        return lost
-
-    def _stubs_of(self, model: str) -> dict[psutil.Process, str]:
-        """Return the stub processes of a model with the names of their instances."""
-        if not self._process:
-            return {}
+    def _running_stubs(self, model: str, *, fresh: bool) -> Mapping[Any, str]:
+        watched = self._stubs.get(model, {})
+        if not fresh and all(_runs(stub) for stub in watched):  # cheaper than to look at all processes
+            return watched
         models = self._folder / "models" / model
-        stubs: dict[str, psutil.Process] = {}
         try:
-            children = psutil.Process(self._process.pid).children()
+            children = psutil.Process(self._process.pid if self._process else 0).children()
         except psutil.Error:  # the server has just ended
             return {}
-        # A model that was loaded anew has the old processes for some seconds more: the youngest of an instance counts.
+        stubs = {}
         for process in sorted(children, key=lambda child: child.create_time()):
             try:
                 arguments = process.cmdline()
@@ -201,8 +149,8 @@ class EmbeddedEngine(SupervisedEngine):
             # The stub's first argument is its model file; the last but one its instance, or, for the process that
             # completes the configuration and then ends, the model.
             if len(arguments) > 2 and Path(arguments[1]).is_relative_to(models) and arguments[-2] != model:  # noqa: PLR2004  (as said)
-                stubs[arguments[-2]] = process
-        return {process: instance for instance, process in stubs.items()}
+                stubs[process] = arguments[-2]
+        return stubs
 
 
 def _runs(process: psutil.Process) -> bool:

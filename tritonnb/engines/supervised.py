@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
+from tritonnb.client.diagnosis import crash_reason
 from tritonnb.endpoint import Endpoint
 from tritonnb.errors import EngineError
 from tritonnb.supervise import SupervisedProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tritonnb.spec import Spec
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 STOPPED_ELSEWHERE = "It was stopped from elsewhere: another notebook, or `tritonnb stop`."
 
 
-class SupervisedEngine:
+class SupervisedEngine(ABC):
     """A server under a supervisor.
 
     Parameters
@@ -45,6 +47,7 @@ class SupervisedEngine:
         self._process: SupervisedProcess | None = None
         self._log = folder / "server.log"
         self._telling = threading.Lock()
+        self._stubs: dict[str, Mapping[Any, str]] = {}  # by model: its processes, with the names of their instances
         self.why = why
         self.endpoint = Endpoint("")
 
@@ -90,10 +93,52 @@ class SupervisedEngine:
         if said:
             self._log.write_text(f"tritonnb: {self.name} engine: {said}.\n")
 
-    def _tell_loaded(self, models: Iterable[str]) -> None:
+    # The Python backend's processes -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _running_stubs(self, model: str, *, fresh: bool) -> Mapping[Any, str] | None:
+        """Return the running stub processes of a model with their instances' names, the oldest first.
+
+        Not ``fresh``, the watched ones will do where all of them run. None where they cannot be told.
+        """
+
+    def watch(self, model: str, instances: int) -> None:
+        """Remember the stub processes of ``model``: after one dies Triton still calls the model ready."""
+        running = list((self._running_stubs(model, fresh=True) or {}).items())
+        # After a load the processes of before live on for some seconds, where Triton has put new ones in their place.
+        self._stubs[model] = dict(running[max(0, len(running) - instances) :])
+        self._tell_loaded()
+
+    def forget(self, model: str) -> None:
+        """No longer watch ``model``."""
+        self._stubs.pop(model, None)
+        self._tell_loaded()
+
+    def _tell_loaded(self) -> None:
         if self._process:
             with self._telling:  # models are loaded by several threads
-                self._process.will_load(models)
+                self._process.will_load(self._stubs)
+
+    def lost_processes(self) -> dict[str, str]:
+        """Return, by model, how many of its stub processes have died since it became ready."""
+        lost = {}
+        for model, stubs in list(self._stubs.items()):
+            running = self._running_stubs(model, fresh=False) if stubs else None
+            if running is None:
+                continue
+            dead = [instance for stub, instance in stubs.items() if stub not in running]
+            # Started again, or loaded anew with an ensemble that it is a part of: its instances have other processes.
+            lacking = [instance for instance in dead if instance not in running.values()]
+            if lacking:
+                died = f"died{self._how_died(model)}"
+                lost[model] = f"{len(lacking)} of its {len(stubs)} processes {died}; its requests fail. Load it again."
+            elif dead and self._stubs.get(model) is stubs:
+                self._stubs[model] = running
+        return lost
+
+    def _how_died(self, model: str) -> str:
+        crash = crash_reason(model, self.logs())
+        return f": {crash}" if crash else ""
 
 
 def last_lines(logs: str, count: int = 12) -> str:

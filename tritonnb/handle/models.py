@@ -240,7 +240,17 @@ class Models(ABC):
             self.problems[model] = self._load_error(model, error)
             if not client.model_ready(model):
                 return
-        self.engine.watch(model)
+        self._watch(model)
+
+    def _watch(self, model: str) -> None:
+        """Have the engine watch the processes of a model: one for each instance of each version."""
+        client = self._connected()
+        instances = 0
+        with suppress(ServerError):  # it was unloaded this very moment
+            groups = client.config(model).get("instance_group", ())
+            of_one = sum(group.get("count", 1) * (len(group.get("gpus", ())) or 1) for group in groups)
+            instances = of_one * len(client.metadata(model).versions)
+        self.engine.watch(model, instances)
 
     def _load_error(self, model: str, error: ServerError) -> ServerError:
         """Return the error of a load with its true reason: some are only in the log, and cells have their own lines."""
@@ -252,7 +262,7 @@ class Models(ABC):
         """Learn from the server what has become of its models: somebody else loaded them."""
         for state in self._connected().repository_index():
             if state.state == "READY":
-                self.engine.watch(state.name)
+                self._watch(state.name)
             elif state.reason and state.reason != "unloaded":
                 self.problems.setdefault(state.name, self._load_error(state.name, ServerError(state.reason)))
 
