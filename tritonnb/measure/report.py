@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from tritonnb.measure.charts import Chart
+    from tritonnb.measure.chart import Chart
     from tritonnb.measure.comparison import Comparison
 
 #: Raised by whatever makes an older release misread a saved report.
@@ -215,7 +215,7 @@ class Report:
         columns, rows = self._table()
         if stable_output() or not self.points:
             return table(self._title(), columns, rows)
-        from tritonnb.measure.charts import image  # noqa: PLC0415  (imports matplotlib)
+        from tritonnb.measure.chart import image  # noqa: PLC0415  (imports matplotlib)
 
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return f"{table(self._title(), columns, rows)}\n{notes}\n{image(self.figure())}"

@@ -117,7 +117,7 @@ def shown(
         (
             str(point.batch_size),
             point.load_text,
-            *((_number(point.instances),) if instances else ()),
+            *((number(point.instances),) if instances else ()),
             *(() if stable else _measured(point)),
             # How many failed changes from run to run; whether any did does not.
             "none" if not point.failed else "some" if stable else str(point.failed),
@@ -138,13 +138,13 @@ def _measured(point: Point) -> tuple[str, ...]:
         point.network_us,
     )
     return (
-        _number(point.inferences_per_s) + unsettled,
-        *(_number(None if value is None else value / _US_PER_MS) for value in times),
-        _number(point.mean_executed_batch),
+        number(point.inferences_per_s) + unsettled,
+        *(number(None if value is None else value / _US_PER_MS) for value in times),
+        number(point.mean_executed_batch),
     )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Return three significant digits, without an exponent."""
     if value is None:
         return "-"
