@@ -65,7 +65,7 @@ def test_health_shows_every_model_and_the_first_line_of_its_reason():
     assert repr(Health("stopped", live=False, ready=False)) == "Health: stopped (server not live, not ready)"
 
 
-def test_a_result_shows_small_outputs_whole_and_large_ones_as_their_range():
+def test_a_result_shows_small_outputs_whole_and_large_ones_as_their_range_and_first_values():
     answer = InferResult(
         {"scores": np.array([[0.123456, 1234.5]], "float32"), "image": np.arange(300).reshape(1, 300)},
         model="m",
@@ -76,7 +76,7 @@ def test_a_result_shows_small_outputs_whole_and_large_ones_as_their_range():
     assert repr(answer) == (
         "Answer of m, version 2, request r1\n"
         "  scores  float32  [1, 2]    [[0.12, 1.2e+03]]\n"
-        "  image   int64    [1, 300]  0 to 299"
+        "  image   int64    [1, 300]  0 to 299: 0, 1, 2, ..."
     )
 
 
@@ -91,16 +91,22 @@ def test_floats_are_rounded_to_two_digits_only_where_stable_output_is_asked_for(
     [
         (np.zeros((0, 3)), "empty"),
         (np.array([True, False]), "[True, False]"),
-        (np.arange(100) < 30, "30 of 100 true"),
+        (np.arange(100) < 30, "30 of 100 true: True, True, True, ..."),
+        (np.array(["a", "b"], dtype=object), "['a', 'b']"),
         (np.array([b"a", "grün".encode(), b"\xff"], dtype=object), "['a', 'grün', b'\\xff']"),
         (np.array([b"a", b"b", b"c", b"d"] * 10, dtype=object), "'a', 'b', 'c', ..."),
-        (np.array([np.nan, *range(40)]), "0 to 39, 1 NaN"),
-        (np.full(40, np.nan), "40 NaN"),
+        (np.array([np.nan, *range(40)]), "0 to 39, 1 NaN: nan, 0, 1, ..."),
+        (np.full(40, np.nan), "40 NaN: nan, nan, nan, ..."),
         (np.array(5), "5"),
     ],
 )
 def test_values_of_every_kind_are_shown(array, text):
     assert shown(array) == text
+
+
+def test_text_and_bytes_are_told_apart():
+    assert repr(result(y=np.array(["a"], dtype=object))).splitlines()[1] == "  y  str  [1]  ['a']"
+    assert repr(result(y=np.array([b"a"], dtype=object))).splitlines()[1] == "  y  bytes  [1]  ['a']"
 
 
 def test_a_result_is_a_dict_of_arrays_that_can_be_pickled():

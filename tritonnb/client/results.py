@@ -7,19 +7,24 @@ on every machine.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tritonnb.render.html import table
-from tritonnb.render.text import stable_output, text_table
+from tritonnb.client.classification import bars, read_classes
+from tritonnb.errors import InferenceError, nearest
+from tritonnb.render.html import classes_table, table
+from tritonnb.render.text import bar, stable_output, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-#: Tensors of up to so many elements are shown whole.
-_SHOWN_WHOLE = 16
+    from tritonnb.client.classification import Class
+
+#: Tensors of up to so many elements are shown whole, of larger ones so many elements.
+_SHOWN_WHOLE, _SHOWN_FIRST = 16, 3
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,27 +198,83 @@ class InferResult(dict[str, "NDArray[Any]"]):
         self.model = model
         self.version = version
         self.id = id
+        self._classified = False
+        self._pictures: Sequence[bytes] = ()
+
+    def classes(self, output: str = "") -> list[list[Class]]:
+        """Return the best classes of an output, the best first: what ``infer(..., classes=K)`` asked for.
+
+        Parameters
+        ----------
+        output
+            Its name; not needed where there is one output alone.
+
+        Returns
+        -------
+        list of list of Class
+            A list for each of the batch; of a model without a batch dimension, one.
+
+        Raises
+        ------
+        InferenceError
+            There is no such output, or the answer holds its values and not its classes.
+        """
+        if not output and len(self) == 1:
+            output = next(iter(self))
+        if output not in self:
+            raise InferenceError(f"the answer has no output {output!r}.", hint=nearest(output, self))
+        if self[output].dtype.kind != "O":
+            raise InferenceError(
+                f"the answer holds the values of {output!r} and not its classes.", hint="ask with classes=5."
+            )
+        return read_classes(self[output])
+
+    def show_classes(self, pictures: Sequence[bytes] = ()) -> None:
+        """Show the outputs as classes from now on, beside the pictures (JPEG) that they are about."""
+        self._classified = True
+        self._pictures = pictures
 
     def _title(self) -> str:
         request = f", request {self.id}" if self.id else ""
         return f"Answer of {self.model}, version {self.version}{request}"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [(name, _dtype_text(array), shape_text(array.shape), values_text(array)) for name, array in self.items()]
+
+    def _class_rows(self, output: str) -> list[list[tuple[str, int, str, float]]]:
+        """Return of each of the batch, for each class: its name, index, score as text, and its bar's length."""
         return [
-            (
-                name,
-                "bytes" if array.dtype.kind == "O" else str(array.dtype),
-                shape_text(array.shape),
-                values_text(array),
-            )
-            for name, array in self.items()
+            [
+                (each.name, each.index, _value(each.score), round(length, 2))
+                for each, length in zip(classes, bars([each.score for each in classes]), strict=True)
+            ]
+            for classes in self.classes(output)
         ]
 
     def __repr__(self) -> str:
-        return text_table(self._title(), self._rows())
+        if not self._classified:
+            return text_table(self._title(), self._rows())
+        lines = [self._title()]
+        for name in self:
+            groups = self._class_rows(name)
+            for number, rows in enumerate(groups):
+                which = f"{name}[{number}]" if len(groups) > 1 else name
+                cells = [(label, index, score, bar(length)) for label, index, score, length in rows]
+                lines += [f"  {line}" for line in text_table(which, cells).splitlines()]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return table(self._title(), ("Output", "Dtype", "Shape", "Values"), self._rows())
+        if not self._classified:
+            return table(self._title(), ("Output", "Dtype", "Shape", "Values"), self._rows())
+        return "".join(
+            classes_table(
+                f"{self._title()}: {name}",
+                groups := self._class_rows(name),
+                # Only where it is clear which picture is whose.
+                [b64encode(jpeg).decode() for jpeg in self._pictures] if len(self._pictures) == len(groups) else [],
+            )
+            for name in self
+        )
 
 
 def shape_text(shape: Sequence[int], *, batched: bool = False) -> str:
@@ -225,19 +286,32 @@ def shape_text(shape: Sequence[int], *, batched: bool = False) -> str:
 
 
 def values_text(array: NDArray[Any]) -> str:
-    """Return a small array whole, and of a large one the range or the first few values."""
+    """Return a small array whole, and of a large one the range and the first few values."""
     if array.size == 0:
         return "empty"
+    if array.dtype.name == "bfloat16":  # a dtype of ml_dtypes, which numpy's own functions know in part
+        array = array.astype("float32")
     if array.size <= _SHOWN_WHOLE:
         return _nested(array.tolist())
+    first = ", ".join(_value(value) for value in array.ravel()[:_SHOWN_FIRST].tolist())
+    return ": ".join(filter(None, [_range_text(array), f"{first}, ..."]))
+
+
+def _range_text(array: NDArray[Any]) -> str:
     if array.dtype.kind == "b":
         return f"{int(array.sum())} of {array.size} true"
-    if array.dtype.kind in "iuf":
-        numbers = array[array == array] if array.dtype.kind == "f" else array  # noqa: PLR0124  (NaN is not itself)
-        missing = array.size - numbers.size
-        span = f"{_value(numbers.min().item())} to {_value(numbers.max().item())}" if numbers.size else ""
-        return ", ".join(filter(None, [span, f"{missing} NaN" if missing else ""]))
-    return ", ".join(_value(value) for value in array.ravel()[:3].tolist()) + ", ..."
+    if array.dtype.kind not in "iuf":
+        return ""
+    numbers = array[array == array] if array.dtype.kind == "f" else array  # noqa: PLR0124  (NaN is not itself)
+    missing = array.size - numbers.size
+    span = f"{_value(numbers.min().item())} to {_value(numbers.max().item())}" if numbers.size else ""
+    return ", ".join(filter(None, [span, f"{missing} NaN" if missing else ""]))
+
+
+def _dtype_text(array: NDArray[Any]) -> str:
+    if array.dtype.kind != "O":
+        return str(array.dtype)
+    return "str" if array.size and isinstance(array.flat[0], str) else "bytes"
 
 
 def _nested(values: object) -> str:

@@ -13,6 +13,7 @@ from tritonnb.client.options import InferOptions
 from tritonnb.client.reasons import model_reason
 from tritonnb.client.requests import prepare, read_result
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
+from tritonnb.client.thumbnails import thumbnails
 from tritonnb.client.transport import PATH_SAFE, Transport
 from tritonnb.errors import InferenceError, RequestRefusedError, ServerError, ServerUnreachableError, nearest
 
@@ -229,7 +230,10 @@ class Client:
                 status=error.status,
                 hint=error.hint or diagnose(reason),
             )
-        return read_result(answer)
+        result = read_result(answer)
+        if options.classes:
+            result.show_classes(thumbnails(inputs))
+        return result
 
     def _control(self, model: str, verb: str, timeout: float | None, content: object = None) -> None:
         path = f"v2/repository/models/{_quote(model)}/{verb}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,11 @@ def _environment() -> Environment:
     )
 
 
+def render(template: str, **values: object) -> str:
+    """Return a template filled in; every value is escaped, but for one that brings its own ``__html__``."""
+    return _environment().get_template(template).render(**values)
+
+
 def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a captioned table with row and column headers; every value is escaped.
 
@@ -37,4 +43,55 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     rows
         As many values each as there are columns; the first names the row.
     """
-    return _environment().get_template("table.html.j2").render(caption=caption, columns=columns, rows=rows)
+    return render("table.html.j2", caption=caption, columns=columns, rows=rows)
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A state as a word, a shape and a colour.
+
+    Parameters
+    ----------
+    word
+        The state, in the words of Triton or of a deployment.
+    """
+
+    word: str
+
+    def __str__(self) -> str:
+        return f"{_SHAPES.get(self.word.lower(), ('◌', ''))[0]} {self.word}"
+
+    def __html__(self) -> str:
+        return render("badge.html.j2", text=str(self), kind=_SHAPES.get(self.word.lower(), ("", "busy"))[1])
+
+
+# A shape each, because not everybody tells red from green.
+_SHAPES = {
+    "ready": ("●", "ok"),
+    "degraded": ("▲", "warn"),
+    "failed": ("■", "bad"),
+    "unavailable": ("■", "bad"),
+    "stopped": ("○", "off"),
+}
+
+
+def classes_table(
+    caption: str, groups: Sequence[Sequence[tuple[str, int, str, float]]], pictures: Sequence[str] = ()
+) -> str:
+    """Return a captioned table of the best classes, each with a bar.
+
+    Parameters
+    ----------
+    caption
+        What the table shows, in a line.
+    groups
+        Of each of a batch the classes: name, index, score, and the bar's length from 0 to 1.
+    pictures
+        As many as groups, JPEG in base64; none where there are none.
+    """
+    first_column = "Picture" if pictures else ("Row" if len(groups) > 1 else "")
+    return (
+        _environment()
+        .get_template("classes.html.j2")
+        .render(caption=caption, first_column=first_column, groups=groups, pictures=pictures)
+    )

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: Characters of a bar that stands for the whole.
+_BAR = 20
+
 
 def text_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[str] = ()) -> str:
     """Return a title and, indented below it, rows with aligned columns.
@@ -25,6 +28,11 @@ def text_table(title: str, rows: Sequence[Sequence[object]], columns: Sequence[s
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
     return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])
+
+
+def bar(share: float) -> str:
+    """Return a bar as long as a share of the whole, 0 to 1."""
+    return "█" * round(share * _BAR)
 
 
 def stable_output() -> bool:
