@@ -82,7 +82,8 @@ def dtype_of(datatype: str) -> np.dtype[Any]:
     if datatype == "BF16":
         import ml_dtypes  # noqa: PLC0415  (few models have such tensors)
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     raise InferenceError(
         f"{datatype!r} is not a datatype of the v2 protocol.", hint=nearest(datatype, [*DTYPES, "BF16"])
     )
