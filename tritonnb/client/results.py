@@ -184,6 +184,8 @@ class InferResult(dict[str, "NDArray[Any]"]):
         The model that answered.
     id
         The request's id, empty where none was given.
+    parameters
+        What the server or the model said beside the outputs.
     """
 
     def __init__(
@@ -193,11 +195,13 @@ class InferResult(dict[str, "NDArray[Any]"]):
         model: str,
         version: str,
         id: str = "",  # noqa: A002  (the protocol's word)
+        parameters: Mapping[str, str | bool | float] | None = None,
     ) -> None:
         super().__init__(outputs)
         self.model = model
         self.version = version
         self.id = id
+        self.parameters = dict(parameters or {})
         self._classified = False
         self._pictures: Sequence[bytes] = ()
 
