@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritonnb.client.checks import check_inputs
-from tritonnb.client.results import shape_text
-from tritonnb.client.tensors import dtype_of
-from tritonnb.errors import SpecError, nearest
+from tritonnb.client.random_inputs import made_up
+from tritonnb.errors import SpecError
 from tritonnb.measure.load import check_number
 
 if TYPE_CHECKING:
@@ -19,16 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tritonnb.client import ModelMetadata, TensorMetadata
+    from tritonnb.client import ModelMetadata
 
     Arrays = dict[str, NDArray[Any]]
     Inputs = str | Mapping[str, object] | Sequence[Mapping[str, object]]
 
-MADE_UP = ("random", "zeros")
-
-#: Whole numbers are drawn below this: they may be indices into a table.
-_BELOW = 2
-_LETTERS = 16
 #: The user's own arrays are all sent, up to so many bytes for one point.
 _MOST_BYTES = 1 << 28
 
@@ -77,61 +70,11 @@ def requests_of(
         The user's arrays do not fit the model.
     """
     if isinstance(inputs, str):
-        if inputs not in MADE_UP:
-            raise SpecError(f"There are no inputs {inputs!r}.", hint=nearest(inputs, MADE_UP))
-        return [_made_up(metadata, inputs, batch_size, shapes or {})]
+        return [made_up(metadata, inputs, batch_size=batch_size, shapes=shapes)]
     requests = _in_turn(metadata, inputs, batch_size) if isinstance(inputs, Mapping) else list(inputs)
     if not requests:
         raise SpecError("There are no inputs.", hint="'random', 'zeros', arrays by input name, or a list of such.")
     return [check_inputs(metadata, request) for request in requests]
-
-
-def _made_up(
-    metadata: ModelMetadata, how: str, batch_size: int, shapes: Mapping[str, Sequence[int]]
-) -> dict[str, NDArray[Any]]:
-    names = [tensor.name for tensor in metadata.inputs]
-    for name in shapes:
-        if name not in names:
-            raise SpecError(f"Model {metadata.name!r} has no input {name!r}.", hint=nearest(name, names))
-    random = np.random.default_rng(0)  # the same in every run, so that runs can be compared
-    arrays = {}
-    for tensor in metadata.inputs:
-        if tensor.optional and tensor.name not in shapes:
-            continue
-        shape = _shape(metadata, tensor, batch_size, shapes.get(tensor.name))
-        arrays[tensor.name] = _filled(tensor.datatype, shape, random if how == "random" else None)
-    return check_inputs(metadata, arrays)
-
-
-def _shape(
-    metadata: ModelMetadata, tensor: TensorMetadata, batch_size: int, given: Sequence[int] | None
-) -> tuple[int, ...]:
-    inner = tensor.shape[1:] if metadata.batched else tensor.shape
-    if given is not None:
-        inner = tuple(given)
-    if any(size < 0 for size in inner):
-        example = ", ".join("8" if size < 0 else str(size) for size in inner)
-        raise SpecError(
-            f"The input {tensor.name!r} of model {metadata.name!r} has the open shape {shape_text(inner)}, so its "
-            "size must be said.",
-            hint=f"shapes={{{tensor.name!r}: ({example},)}}, or give arrays of your own.",
-        )
-    return (batch_size, *inner) if metadata.batched else inner
-
-
-def _filled(datatype: str, shape: tuple[int, ...], random: np.random.Generator | None) -> NDArray[Any]:
-    dtype = dtype_of(datatype)
-    if datatype == "BYTES":
-        array = np.empty(shape, np.object_)
-        letters = list(string.ascii_lowercase)
-        flat = ["".join(random.choice(letters, _LETTERS)) if random else "" for _ in range(array.size)]
-        array.reshape(-1)[:] = flat
-        return array
-    if random is None:
-        return np.zeros(shape, dtype)
-    if dtype.kind == "f":
-        return random.random(shape, np.float32).astype(dtype)
-    return random.integers(0, _BELOW, shape).astype(dtype)
 
 
 def _in_turn(metadata: ModelMetadata, inputs: Mapping[str, object], batch_size: int) -> list[Mapping[str, object]]:
