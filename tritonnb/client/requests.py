@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.client.checks import check_inputs
+from tritonnb.client.compression import compress, decompress
+from tritonnb.client.diagnosis import diagnose
+from tritonnb.client.reasons import model_reason
 from tritonnb.client.results import InferResult
 from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
-from tritonnb.errors import InferenceError, nearest
+from tritonnb.errors import InferenceError, RequestRefusedError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tritonnb.client.connection import Answer
     from tritonnb.client.options import InferOptions
     from tritonnb.client.results import ModelMetadata
+    from tritonnb.errors import ServerError
 
 
 def prepare(
@@ -27,22 +31,37 @@ def prepare(
     InferenceError
         The request does not fit the model.
     """
+    outputs = wanted_outputs(metadata, options)
+    parts, header_length = encode_request(
+        check_inputs(metadata, inputs),
+        outputs=outputs,
+        request_id=options.request_id,
+        classes=options.classes,
+        parameters=request_parameters(options),
+        binary=options.binary,
+    )
+    headers = {"Content-Type": "application/json"}
+    if options.binary:
+        headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header_length)}
+    if options.compression:
+        parts = [compress(parts, options.compression)]
+        headers |= {"Content-Encoding": options.compression, "Accept-Encoding": options.compression}
+    return parts, {**headers, **options.headers}
+
+
+def wanted_outputs(metadata: ModelMetadata, options: InferOptions) -> Sequence[str] | None:
+    """Return the outputs to ask for by name; None where the server gives all without being asked.
+
+    Raises
+    ------
+    InferenceError
+        The model has no such output.
+    """
     names = [tensor.name for tensor in metadata.outputs]
     for name in options.outputs or ():
         if name not in names:
             raise InferenceError(f"model {metadata.name!r} has no output {name!r}.", hint=nearest(name, names))
-    parts, header_length = encode_request(
-        check_inputs(metadata, inputs),
-        outputs=names if options.classes and options.outputs is None else options.outputs,
-        request_id=options.request_id,
-        classes=options.classes,
-        parameters=_parameters(options),
-    )
-    return parts, {
-        "Content-Type": "application/octet-stream",
-        HEADER_LENGTH: str(header_length),
-        **options.headers,
-    }
+    return names if options.classes and options.outputs is None else options.outputs
 
 
 def read_result(answer: Answer) -> InferResult:
@@ -53,11 +72,28 @@ def read_result(answer: Answer) -> InferResult:
     ServerError
         It cannot be read.
     """
-    decoded = decode_answer(answer.body, answer.headers.get(HEADER_LENGTH.lower()))
-    return InferResult(decoded.outputs, model=decoded.model, version=decoded.version, id=decoded.id)
+    body = decompress(answer.body) if "content-encoding" in answer.headers else answer.body
+    decoded = decode_answer(body, answer.headers.get(HEADER_LENGTH.lower()))
+    return InferResult(
+        decoded.outputs,
+        model=decoded.model,
+        version=decoded.version,
+        id=decoded.id,
+        parameters=decoded.parameters,
+    )
 
 
-def _parameters(options: InferOptions) -> dict[str, Any]:
+def refused(model: str, error: ServerError) -> RequestRefusedError:
+    """Return the error of a request that the server or the model refused, with its reason and what to do."""
+    reason = model_reason(error.message)
+    return RequestRefusedError(
+        f"model {model!r} answered with an error: {reason}",
+        status=error.status,
+        hint=error.hint or diagnose(reason),
+    )
+
+
+def request_parameters(options: InferOptions) -> dict[str, Any]:
     """Return the request's parameters, Triton's own and the user's."""
     parameters: dict[str, Any] = dict(options.parameters)
     if options.sequence_id:

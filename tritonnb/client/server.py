@@ -7,15 +7,15 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tritonnb.client.diagnosis import diagnose, load_error
+from tritonnb.client.diagnosis import load_error
 from tritonnb.client.listings import ModelConfig, Statistics
 from tritonnb.client.options import InferOptions
 from tritonnb.client.reasons import model_reason
-from tritonnb.client.requests import prepare, read_result
+from tritonnb.client.requests import prepare, read_result, refused
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
 from tritonnb.client.thumbnails import thumbnails
 from tritonnb.client.transport import PATH_SAFE, Transport
-from tritonnb.errors import InferenceError, RequestRefusedError, ServerError, ServerUnreachableError, nearest
+from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -223,13 +223,7 @@ class Client:
             timeout=options.timeout,
         )
         if answer.status != _OK:
-            error = _error(answer)
-            reason = model_reason(error.message)
-            raise RequestRefusedError(
-                f"model {metadata.name!r} answered with an error: {reason}",
-                status=error.status,
-                hint=error.hint or diagnose(reason),
-            )
+            raise refused(metadata.name, _error(answer))
         result = read_result(answer)
         if options.classes:
             result.show_classes(thumbnails(inputs))

@@ -60,12 +60,15 @@ class InferAnswer:
         The request's id, empty where none was given.
     outputs
         The arrays by output name, each of the output's shape and of the dtype in `DTYPES`.
+    parameters
+        What was said beside them.
     """
 
     model: str
     version: str
     id: str
     outputs: dict[str, NDArray[Any]]
+    parameters: dict[str, Any]
 
 
 def dtype_of(datatype: str) -> np.dtype[Any]:
@@ -306,13 +309,14 @@ def decode_answer(body: bytes | bytearray, header_length: str | None = None) -> 
         outputs, used = _decode_outputs(header.get("outputs", []), memoryview(body)[end:])
         model, version = str(header.get("model_name", "")), str(header.get("model_version", ""))
         request_id = str(header.get("id", ""))
+        parameters = dict(header.get("parameters", {}))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, InferenceError):
             raise
         raise _malformed(f"{type(error).__name__}: {error}") from error
     if used != len(body) - end:
         raise _malformed(f"its tensors have {used} bytes, but {len(body) - end} came")
-    return InferAnswer(model, version, request_id, outputs)
+    return InferAnswer(model, version, request_id, outputs, parameters)
 
 
 def _decode_outputs(described: Sequence[Mapping[str, Any]], raw: memoryview) -> tuple[dict[str, NDArray[Any]], int]:
