@@ -25,7 +25,7 @@ def test_every_datatype_is_made_up_in_its_own_dtype(datatype):
     assert (x.dtype, x.shape) == (DTYPES[datatype], (40, 3))
     assert len(set(x.ravel().tolist())) > 1
     if datatype != "BYTES":
-        assert 0 <= x.min()
+        assert x.min() >= 0
         assert x.max() <= 1
     check_inputs(metadata, {"x": x})
 
