@@ -29,7 +29,6 @@ ROWS = {
 
 # A value for every field that is said to come later.
 LATER = {
-    "server": {"shared_memory": True},
     "environment": {"pip": ["nltk"], "variables": {"LEVEL": "1"}},
     "score": {
         "entry_script": "score.py",
@@ -94,9 +93,10 @@ def test_a_field_that_is_said_to_be_served_is_not_refused(square, monkeypatch):
     by_docker = {field for field, row in ROWS.items() if row[4] == "by `docker`"}
     served = set(ROWS) - set(SAID_LATER) - by_docker
     assert served == {"name", "models", "repository", "engine", "auth", "keep", "restart"} | {
-        f"server.{key}" for key in ("http_port", "grpc_port", "metrics_port", "flags", "env")
+        f"server.{key}" for key in ("http_port", "grpc_port", "metrics_port", "flags", "env", "shared_memory")
     }
     server = {"http_port": 1, "grpc_port": 2, "metrics_port": 3, "flags": {"log-verbose": 1}, "env": {"LEVEL": "1"}}
+    server["shared_memory"] = True
     monkeypatch.setenv("TRITONNB_PYTHON", "/no/python")  # the next thing that is looked at
     with pytest.raises(EngineError):
         tn.deploy(square, name="demo", engine="embedded", auth=True, keep=True, restart="on-failure", server=server)

@@ -138,7 +138,6 @@ def _check_served(spec: Spec) -> None:
     """Say plainly which fields of the spec no engine of this release serves yet, or not the one that it names."""
     plain = Spec(name=spec.name, models=spec.models)
     unserved = [f for f in ("environment", "score", "kubernetes") if getattr(spec, f) != getattr(plain, f)]
-    unserved += ["server.shared_memory"] if spec.server.shared_memory else []
     if spec.engine == "kubernetes":
         unserved.insert(0, "engine: kubernetes")
     if unserved:

@@ -16,7 +16,7 @@ import psutil
 from tritonnb import records
 from tritonnb.client import Client
 from tritonnb.engines import engine_for
-from tritonnb.errors import DeploymentError, ServerError, nearest
+from tritonnb.errors import DeploymentError, EngineError, ServerError, nearest
 from tritonnb.handle import Deployment, deployments
 from tritonnb.render.html import table
 from tritonnb.render.text import stable_output, text_table
@@ -61,7 +61,7 @@ class Running:
     age_s
         How long ago it was deployed, in seconds.
     memory_bytes
-        Resident memory of the server and its processes.
+        Memory of the server and its processes, or of its container.
     """
 
     name: str
@@ -258,7 +258,7 @@ def _of_record(record: records.Record, state: str) -> Running:
         owner,
         record.owner if owner != "ended" else None,
         records.age_s(record),
-        _memory(record.folder),
+        _memory(record),
     )
 
 
@@ -287,20 +287,8 @@ def _ask(endpoint: Endpoint) -> tuple[str, list[ModelState]]:
     return "degraded" if failed else "ready", models
 
 
-def _memory(folder: Path) -> int | None:
-    """Return the resident memory of a server and its children; what they share counts once for each."""
-    process = SupervisedProcess.attach(folder)
-    if not process or not process.pid:
-        return None
+def _memory(record: records.Record) -> int | None:
     try:
-        server = psutil.Process(process.pid)
-        tree = [server, *server.children(recursive=True)]
-    except psutil.Error:
+        return _engine(record).memory_bytes()
+    except EngineError:  # it has just ended
         return None
-    total = 0
-    for one in tree:
-        try:
-            total += one.memory_info().rss
-        except psutil.Error:  # it has just ended
-            continue
-    return total or None  # a zombie has none

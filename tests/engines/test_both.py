@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -191,10 +195,38 @@ def test_an_instance_that_a_change_of_their_number_spares_is_still_watched(reloa
     assert "1 of its 3 processes died" in deployment.models()[0].reason
 
 
-def test_administration_needs_the_key(deployment):
-    import urllib.error
-    import urllib.request
+def test_a_client_of_this_machine_hands_tensors_over_in_shared_memory(repository, engine):
+    engine["server"]["shared_memory"] = True
+    region = Path("/dev/shm/tritonnb-client-both")
+    region.write_bytes(X.tobytes())
+    try:
+        with tn.deploy(repository, name="shared", **engine) as deployment:
+            post(
+                deployment,
+                "systemsharedmemory/region/x/register",
+                {"key": f"/{region.name}", "offset": 0, "byte_size": X.nbytes},
+            )
+            where = {"shared_memory_region": "x", "shared_memory_byte_size": X.nbytes}
+            x = {"name": "x", "datatype": "FP32", "shape": X.shape, "parameters": where}
+            (y,) = post(deployment, "models/square/infer", {"inputs": [x]})["outputs"]
+            assert y["data"] == (X * X).ravel().tolist()
+            post(deployment, "systemsharedmemory/region/x/unregister", {})
+        assert region.read_bytes() == X.tobytes()
+        assert not list(region.parent.glob("tritonnb_shared-*"))
+    finally:
+        region.unlink()
 
+
+def post(deployment, path, content):
+    """Send what tritonnb's own client has no word for."""
+    request = urllib.request.Request(
+        f"{deployment.url}/v2/{path}", json.dumps(content).encode(), headers=dict(deployment.headers)
+    )
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read() or "{}")
+
+
+def test_administration_needs_the_key(deployment):
     request = urllib.request.Request(f"{deployment.url}/v2/repository/index", b"{}")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request)

@@ -20,6 +20,7 @@ import tritonnb as tn
 from tritonnb.engines.docker import sweep
 from tritonnb.errors import DeploymentError, EngineError, PortInUseError, SpecError, TritonNbError
 from tritonnb.home import home
+from tritonnb.running import running
 
 pytestmark = pytest.mark.requires("engine", "docker")
 
@@ -110,6 +111,14 @@ def test_it_runs_as_this_user_with_the_spec_s_variables_and_flags(inspected):
     assert "--model-control-mode=explicit" in inspected["Config"]["Cmd"]
 
 
+def test_its_memory_is_the_containers_and_not_that_of_the_process_that_watches_it(served, docker_client):
+    told = docker_client.containers.get(container_of(served)).stats(stream=False)["memory_stats"]
+    (seen,) = (one.memory_bytes for one in running().deployments if one.name == "served")
+    inactive = told["stats"].get("inactive_file", told["stats"].get("total_inactive_file"))
+    assert seen == pytest.approx(told["usage"] - inactive, rel=0.1)
+    assert seen > 60e6
+
+
 def test_the_log_names_the_image_and_grows_while_somebody_waits(served, triton_image, capsys):
     assert triton_image in served.get_logs().splitlines()[0]
     served.wait_for_deployment(show_output=True)
@@ -137,6 +146,15 @@ def test_a_paused_container_is_said_so_and_serves_once_it_goes_on(served, docker
     container.unpause()
     assert eventually(lambda: served.state == "ready")
     np.testing.assert_array_equal(served.infer("square", {"x": X})["y"], X * X)
+
+
+def test_with_shared_memory_it_has_this_machines_and_the_log_says_that_no_size_applies(
+    repository, docker_deploy, docker_client
+):
+    deployment = docker_deploy(repository, "shared", server={"shared_memory": True})
+    host = docker_client.api.inspect_container(container_of(deployment))["HostConfig"]
+    assert host["IpcMode"] == "host"
+    assert "shm_size does not apply" in deployment.get_logs().splitlines()[0]
 
 
 # Ends ---------------------------------------------------------------------------------------------------------------

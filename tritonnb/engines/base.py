@@ -46,6 +46,9 @@ class Engine(Protocol):
     def lost_processes(self) -> dict[str, str]:
         """Return, by model, what was lost of it since it became ready: Triton itself keeps calling it ready."""
 
+    def memory_bytes(self) -> int | None:
+        """Return the memory that the server and its processes take now; None where it runs no more."""
+
     def logs(self) -> str:
         """Return the server's log so far."""
 

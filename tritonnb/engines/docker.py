@@ -6,6 +6,7 @@ The container is created, started, followed and removed by a small process under
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -155,7 +156,8 @@ class DockerEngine(SupervisedEngine):
             json.dump(plan, file)
         refused = ", ".join(_refused_limits(prepared.address))
         without = f"without the limit {refused}, which the daemon may not set" if refused else ""
-        self._begin_log(f"image {prepared.image.name}", without)
+        shared = "with this machine's /dev/shm, so that shm_size does not apply" if server.shared_memory else ""
+        self._begin_log(f"image {prepared.image.name}", without, shared)
         program = (sys.executable, "-I", "-S", CONTAINER)
         job = Job(
             command=[*program, str(self._folder)],
@@ -192,6 +194,7 @@ class DockerEngine(SupervisedEngine):
         spec, resources = self._spec, self._spec.resources
         models = str(self._folder / "models")
         own = {"http-max-input-size": str(_LARGEST_INPUT)}
+        own |= {"allow-client-shm": "true"} if spec.server.shared_memory else {}  # off by default since 26.04
         own = {flag: value for flag, value in own.items() if knows(prepared.image.release, flag)}
         memory = int(resources.memory_gb * 2**30) if resources.memory_gb else None
         host = HostConfig(
@@ -199,7 +202,7 @@ class DockerEngine(SupervisedEngine):
             # Under the same path as here, so that what Triton says of a file is true here too.
             mounts=[Mount(models, models, type="bind", read_only=True)],
             port_bindings={inside: (HOST, outside) for inside, outside in ports.items()},
-            shm_size=spec.server.shm_size,
+            **_shared_memory(spec),
             ulimits=[
                 Ulimit(name=limit, soft=value, hard=value)
                 for limit, value in _LIMITS.items()
@@ -288,25 +291,32 @@ class DockerEngine(SupervisedEngine):
 
     def _look(self) -> list[tuple[int, str, str]] | None:
         """Return the running stub processes as (number, model, instance); None where nobody can tell."""
-        plan, state = self._plan(), self._state()
-        if not state.id or state.paused or state.away:
-            return None
-        try:
-            daemon = Daemon(plan["url"])
-            top = daemon.ask("GET", f"/containers/{state.id}/top?ps_args=-ww%20-eo%20pid,args", timeout=LOOK_S)
-        except (OSError, RefusalError):
+        top = None if self._state().paused else self._ask("top?ps_args=-ww%20-eo%20pid,args")
+        if top is None:
             return None
         # As in embedded.py. Numbers are given in the order of starts.
         stub = re.compile(rf"triton_python_backend_stub {re.escape(str(self._folder))}/models/([^/]+)/.* (\S+) \S+$")
         found = ((int(row[0]), stub.search(row[-1].strip())) for row in top["Processes"])
         return sorted((pid, hit[1], hit[2]) for pid, hit in found if hit and hit[1] != hit[2])
 
-    def _plan(self) -> dict[str, Any]:
+    def memory_bytes(self) -> int | None:
+        """Return what the container takes, without files that can be read again, as ``docker stats`` does."""
+        told = (self._ask("stats?stream=false&one-shot=true") or {}).get("memory_stats") or {}
+        if "usage" not in told:
+            return None
+        stats = told.get("stats") or {}
+        return int(told["usage"]) - int(stats.get("inactive_file", stats.get("total_inactive_file", 0)))
+
+    def _ask(self, what: str) -> Any:
+        """Return what the daemon tells of the container; None where it or its daemon is gone."""
+        state = self._state()
+        if not state.id or state.away:
+            return None
         try:
-            plan: dict[str, Any] = json.loads((self._folder / PLAN).read_text())
-        except FileNotFoundError:
-            return {"url": ""}
-        return plan
+            plan = json.loads((self._folder / PLAN).read_text())
+            return Daemon(plan["url"]).ask("GET", f"/containers/{state.id}/{what}", timeout=LOOK_S)
+        except (OSError, http.client.HTTPException, RefusalError):
+            return None
 
 
 def _check_flags(spec: Spec, image: Image) -> None:
@@ -314,6 +324,11 @@ def _check_flags(spec: Spec, image: Image) -> None:
         if field := _IN_THE_SPEC.get(flag):
             raise SpecError(f"The flag {flag!r} cannot be given to a container.", hint=f"`{field}` of the spec.")
     check_flags(spec.server.flags, image.release)
+
+
+def _shared_memory(spec: Spec) -> dict[str, str]:
+    """Return which /dev/shm the container has: one of its own, or this machine's, where clients put their regions."""
+    return {"ipc_mode": "host"} if spec.server.shared_memory else {"shm_size": spec.server.shm_size}
 
 
 def _user(info: Mapping[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,8 +106,11 @@ class EmbeddedEngine(SupervisedEngine):
     def _assemble_backends(self, environment: EngineEnvironment) -> None:
         # Real files: Triton refuses a backend library that is a link out of the backend directory.
         backends = self._folder / "backends"
-        for source in environment.backend_files:
+        *library, stub = environment.backend_files
+        for source in library:
             link_or_copy(source, backends / "python" / source.name)
+        # Triton may take every right but to execute from the stub; a link would take it from the engine's own file.
+        shutil.copy(stub, backends / "python" / stub.name)
         with as_file(files("tritonnb").joinpath("foreign", "onnxruntime_backend.py")) as model:
             link_or_copy(model, backends / "onnxruntime" / "model.py")
 
@@ -130,6 +135,21 @@ class EmbeddedEngine(SupervisedEngine):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         last = last_lines(logs)
         return EngineError(f"tritonserver {how}.", logs=last, hint=diagnose(f"{how}\n{last}"))
+
+    def memory_bytes(self) -> int | None:
+        """Return the resident memory of the server and its processes; what they share counts once for each."""
+        if not (self._process and self._process.pid):
+            return None
+        try:
+            server = psutil.Process(self._process.pid)
+            tree = [server, *server.children(recursive=True)]
+        except psutil.Error:
+            return None
+        total = 0
+        for one in tree:
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                total += one.memory_info().rss
+        return total or None  # a zombie has none
 
     def _running_stubs(self, model: str, *, fresh: bool) -> Mapping[Any, str]:
         watched = self._stubs.get(model, {})

@@ -102,10 +102,12 @@ def clean_up(folder: Path, job: dict | None = None) -> None:
             end_group(process["pid"])
     with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
         job = job or json.loads((folder / "job.json").read_text())
-        free_shared_memory(job["shared_memory_prefix"])
-        if job.get("clean_up"):
-            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            subprocess.run(job["clean_up"], **quiet, check=False, timeout=CLEAN_UP_S)
+        try:
+            if job.get("clean_up"):
+                quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                subprocess.run(job["clean_up"], **quiet, check=False, timeout=CLEAN_UP_S)
+        finally:  # after it, for a container with this machine's shared memory makes regions until its end
+            free_shared_memory(job["shared_memory_prefix"])
     shutil.rmtree(folder, ignore_errors=True)
 
 
