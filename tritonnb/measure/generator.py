@@ -39,17 +39,21 @@ _TEXT_TOLD = 500
 _STATUS_OK = 200
 _NS = 1_000_000_000
 
-_scratch = bytearray(1 << 20)
-_view = memoryview(_scratch)
+_SCRATCH = 1 << 20
 _clock = time.perf_counter_ns
 
 Record = Callable[[int, int, int, int], None]
 
 
 class Connection:
-    """A keep-alive connection that knows what the usual answer looks like, so that most are checked by comparing."""
+    """A keep-alive connection that knows what the usual answer looks like, so that most are checked by comparing.
 
-    def __init__(self, job: dict[str, Any], tell: Callable[[int, str], None]) -> None:
+    What comes is read into ``scratch``, which connections may share that are served by one thread.
+    """
+
+    def __init__(self, job: dict[str, Any], tell: Callable[[int, str], None], scratch: bytearray) -> None:
+        self._scratch = scratch
+        self._view = memoryview(scratch)
         self._job = job
         self._tell = tell
         self._usual_head = b"\0"
@@ -92,8 +96,8 @@ class Connection:
 
     def receive(self) -> int | None:
         """Take what has come; return how the request ended, or None while some of the answer is missing."""
-        count = self._receive(_scratch)
-        if count == self._usual_length and not self._head and _scratch.startswith(self._usual_head):
+        count = self._receive(self._scratch)
+        if count == self._usual_length and not self._head and self._scratch.startswith(self._usual_head):
             return OK
         return self._take(count)
 
@@ -106,11 +110,11 @@ class Connection:
         if not count:
             raise ConnectionError("the server closed the connection before it had answered")
         if self._left < 0:
-            self._head += _view[:count]
+            self._head += self._view[:count]
             return self._parse()
         self._left -= count
         if self._status != _STATUS_OK:
-            self._body += _view[:count]
+            self._body += self._view[:count]
         return self._complete()
 
     def _parse(self) -> int | None:
@@ -131,7 +135,7 @@ class Connection:
             else:
                 length = int(fields[b"content-length"])
                 body = self._head[end + 4 :]
-                if self._status == _STATUS_OK:
+                if self._status == _STATUS_OK and not self.closing:
                     self._usual_head, self._usual_length = bytes(self._head[: end + 4]), end + 4 + length
         except (IndexError, ValueError, KeyError):
             return self._bad(f"not an answer in HTTP/1 with a length: {bytes(self._head[:80])!r}")
@@ -222,7 +226,8 @@ class Loop:
         self._next = itertools.cycle(requests).__next__
         self._record = record
         self._tell = tell
-        self._connections = [Connection(job, tell) for _ in range(job["connections"])]
+        scratch = bytearray(_SCRATCH)
+        self._connections = [Connection(job, tell, scratch) for _ in range(job["connections"])]
         self._by_descriptor: dict[int, Connection] = {}
         self._resting: deque[tuple[int, Connection]] = deque()
         self._looked = _clock()
@@ -411,7 +416,7 @@ def threads(
 
 def http_exchange(job: dict[str, Any], tell: Callable[[int, str], None]) -> Callable[[bytes], int]:
     """Return a function that sends a request over a blocking connection of its own and says how it ended."""
-    connection = Connection(job, tell)
+    connection = Connection(job, tell, bytearray(_SCRATCH))
 
     def connect() -> int:
         try:
