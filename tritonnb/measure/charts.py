@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tritonnb.measure.chart import COLORS, HATCHES, LINES, MARKERS, TEXT, Chart, dress, legend, logarithmic
-from tritonnb.measure.knee import knee
+from tritonnb.measure.knee import knee, load_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -209,7 +209,7 @@ def _series(report: Report) -> dict[str, list[Point]]:
     series: dict[str, list[Point]] = {}
     for point in _answered(report.points):
         series.setdefault(_series_name(point), []).append(point)
-    return {name: sorted(points, key=_load_value) for name, points in series.items()}
+    return {name: sorted(points, key=load_value) for name, points in series.items()}
 
 
 def _series_name(point: Point) -> str:
@@ -232,10 +232,6 @@ def _parts(point: Point) -> dict[str, float]:
         return dict.fromkeys(_PARTS, 0.0)
     times = (server.queue_us, server.compute_input_us, server.compute_infer_us, server.compute_output_us)
     return dict(zip(_PARTS, (*times, point.network_us or 0.0), strict=True))
-
-
-def _load_value(point: Point) -> float:
-    return point.request_rate or 0.0 if point.concurrency is None else point.concurrency
 
 
 def _load(point: Point) -> str:

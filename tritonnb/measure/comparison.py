@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.errors import SpecError
-from tritonnb.measure.rows import number
+from tritonnb.measure.rows import milliseconds, number
 from tritonnb.render.html import table
 from tritonnb.render.text import stable_output, text_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tritonnb.measure.chart import Chart
     from tritonnb.measure.point import Point
     from tritonnb.measure.report import Report
 
-_US_PER_MS = 1e3
 _LOAD = ("batch_size", "concurrency", "request_rate", "instances")
 _LATENCIES = ("p50_us", "p95_us", "p99_us")
 
@@ -73,7 +72,7 @@ class Comparison:
             (
                 str(after),
                 _change(before.inferences_per_s, after.inferences_per_s),
-                *(_change(*_latencies(before, after, name), unit=_US_PER_MS) for name in _LATENCIES),
+                *(_change(*_latencies(before, after, name), milliseconds) for name in _LATENCIES),
             )
             for before, after in self.pairs
         ]
@@ -149,9 +148,9 @@ def _latencies(before: Point, after: Point, name: str) -> tuple[float | None, fl
     return (getattr(then, name) if then else None, getattr(now, name) if now else None)
 
 
-def _change(before: float | None, after: float | None, *, unit: float = 1.0) -> str:
+def _change(before: float | None, after: float | None, written: Callable[[float | None], str] = number) -> str:
     """Return both values and by how much the second is more."""
-    shown = " → ".join(number(None if value is None else value / unit) for value in (before, after))
+    shown = f"{written(before)} → {written(after)}"
     ratio = _ratio(before, after)
     return shown if ratio is None else f"{shown} ({ratio - 1:+.0%})"
 

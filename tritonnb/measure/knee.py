@@ -57,5 +57,16 @@ def fastest(points: Iterable[Point], p95_limit_us: float | None = None) -> Point
     return max(kept, key=lambda point: point.inferences_per_s, default=None)
 
 
+def next_load(points: Iterable[Point], point: Point) -> Point | None:
+    """Return the point of the same batch size and instances with the next higher load; None where there is none."""
+    series = [p for p in points if (p.batch_size, p.instances) == (point.batch_size, point.instances) and p.latency]
+    return min((p for p in series if load_value(p) > load_value(point)), key=load_value, default=None)
+
+
+def load_value(point: Point) -> float:
+    """Return the load as a number: the concurrency, or the requests per second that were meant to be sent."""
+    return point.request_rate or 0.0 if point.concurrency is None else point.concurrency
+
+
 def _sound(points: Iterable[Point]) -> list[Point]:
     return [point for point in points if point.latency and not point.failed]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from tritonnb.measure.advice import Advice
     from tritonnb.measure.chart import Chart
     from tritonnb.measure.comparison import Comparison
 
@@ -165,6 +166,18 @@ class Report:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise SpecError(f"{path} is a damaged report: {where}: {first['msg']}.", hint=hint) from None
+
+    def recommend(self, *, p95_ms: float | None = None) -> Advice:
+        """Derive a recommendation in words: the load to choose, what limits it, what to change in the configuration.
+
+        Parameters
+        ----------
+        p95_ms
+            The p95 latency that must be kept, in milliseconds; None for none.
+        """
+        from tritonnb.measure.advice import recommend  # noqa: PLC0415  (it needs this module)
+
+        return recommend(self, None if p95_ms is None else p95_ms * 1e3)
 
     def compare(self, other: Report) -> Comparison:
         """Return what has changed from this report, the one before, to another.

@@ -139,16 +139,21 @@ def _measured(point: Point) -> tuple[str, ...]:
     )
     return (
         number(point.inferences_per_s) + unsettled,
-        *(number(None if value is None else value / _US_PER_MS) for value in times),
+        *map(milliseconds, times),
         number(point.mean_executed_batch),
     )
 
 
 def number(value: float | None) -> str:
-    """Return three significant digits, without an exponent."""
+    """Return a number as people read it: three significant digits, no exponent, ``-`` for what is not known."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004  (three digits before the point)
+
+
+def milliseconds(microseconds: float | None) -> str:
+    """Return microseconds as milliseconds, as `number` writes them."""
+    return number(None if microseconds is None else microseconds / _US_PER_MS)
 
 
 def _fields(kind: type[Latency | ServerTimes], values: Latency | ServerTimes | None) -> dict[str, Any]:
