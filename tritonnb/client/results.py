@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tritonnb.client.classification import Class
+    from tritonnb.client.timing import Timing
 
 #: Tensors of up to so many elements are shown whole, of larger ones so many elements.
 _SHOWN_WHOLE, _SHOWN_FIRST = 16, 3
@@ -202,6 +203,8 @@ class InferResult(dict[str, "NDArray[Any]"]):
         self.version = version
         self.id = id
         self.parameters = dict(parameters or {})
+        #: Where the time went, of a request sent with ``timing=True``.
+        self.timing: Timing | None = None
         self._classified = False
         self._pictures: Sequence[bytes] = ()
 
@@ -256,6 +259,12 @@ class InferResult(dict[str, "NDArray[Any]"]):
         ]
 
     def __repr__(self) -> str:
+        return "\n".join([self._answer_text(), *([repr(self.timing)] if self.timing else [])])
+
+    def _repr_html_(self) -> str:
+        return self._answer_html() + (self.timing._repr_html_() if self.timing else "")
+
+    def _answer_text(self) -> str:
         if not self._classified:
             return text_table(self._title(), self._rows())
         lines = [self._title()]
@@ -267,7 +276,7 @@ class InferResult(dict[str, "NDArray[Any]"]):
                 lines += [f"  {line}" for line in text_table(which, cells).splitlines()]
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
+    def _answer_html(self) -> str:
         if not self._classified:
             return table(self._title(), ("Output", "Dtype", "Shape", "Values"), self._rows())
         return "".join(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb.client import Client, Health, ModelList, read_metrics
 from tritonnb.client.options import InferOptions
+from tritonnb.client.timing import timed_infer
 from tritonnb.errors import ServerError, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ class Served(ABC):
         request_id: str = "",
         classes: int = 0,
         timeout: float | None = None,
+        timing: bool = False,
         **options: Any,
     ) -> InferResult:
         """Send one inference request and return its outputs.
@@ -209,6 +211,8 @@ class Served(ABC):
             Return the so many best classes of each output instead of its values.
         timeout
             Seconds that the request may take; else the client's 60.
+        timing
+            Find out where the time went, from the server's statistics before and after: ``result.timing``.
         **options
             What else `tritonnb.client.options.InferOptions` knows: priority, queue_timeout, parameters, sequence_id,
             sequence_start, sequence_end, headers, compression, protocol, binary, decode.
@@ -235,6 +239,8 @@ class Served(ABC):
                 "timeout": timeout,
             }
         )
+        if timing:
+            return self._ask(model, lambda client: timed_infer(client, model, inputs, said))
         return self._ask(model, lambda client: client.infer(model, inputs, said))
 
     def client(self, protocol: str = "http") -> Any:

@@ -95,3 +95,21 @@ def classes_table(
         .get_template("classes.html.j2")
         .render(caption=caption, first_column=first_column, groups=groups, pictures=pictures)
     )
+
+
+def shares_table(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, str, float]], note: str = "") -> str:
+    """Return a captioned table of the parts of a whole.
+
+    Parameters
+    ----------
+    caption
+        What the table shows, in a line.
+    columns
+        The three column headers.
+    rows
+        Each part's name, its value, and its share of the whole from 0 to 1, which is drawn as a bar.
+    note
+        A sentence to stand below; empty for none.
+    """
+    template = _environment().get_template("shares.html.j2")
+    return template.render(caption=caption, columns=columns, rows=rows, note=note)
