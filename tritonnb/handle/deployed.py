@@ -300,6 +300,22 @@ class Deployment(Served):
             else:
                 self._replace_run(spec, self._run.key, timeout, tick)
 
+    def restart(self, *, timeout: float | None = 300) -> None:
+        """Put a new server in the place of the running one, with the same spec and key, as `update` does.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait for the new server, in seconds.
+
+        Raises
+        ------
+        TritonNbError
+            The new server failed; the old one serves.
+        """
+        with self._change(f"A new server for {self.name!r}") as tick:
+            self._replace_run(self.spec, self._run.key, timeout, tick)
+
     @contextmanager
     def _change(self, what: str) -> Iterator[Callable[[], None]]:
         """Keep others from the deployment during a change; gives what is to be called while it is waited for."""
