@@ -12,10 +12,10 @@ TEST_HOME := $(CURDIR)/build/test-home
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab test check bench notebooks lock clean
+.PHONY: help demo lab test check bench notebooks compare-nvidia lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Serve a real model and classify three pictures
 	@$(BIN)/python -m tritonnb.demo
@@ -39,6 +39,10 @@ bench: $(INSTALLED) ## Measure what tritonnb adds; results under bench-results/
 
 notebooks: $(INSTALLED) ## Execute the notebooks again and save their outputs
 	@TRITONNB_HOME=$(TEST_HOME) $(BIN)/python tests/execute_notebooks.py notebooks/*.ipynb
+
+compare-nvidia: $(INSTALLED) ## Compare NVIDIA's image with the embedded engine (IMAGE=... GPUS=all PULL=1)
+	@TRITONNB_HOME=$(TEST_HOME) $(BIN)/python tests/compare_nvidia.py \
+		$(if $(IMAGE),--image $(IMAGE)) $(if $(GPUS),--gpus $(GPUS)) $(if $(PULL),--pull)
 
 lock: ## Make constraints.txt again with the newest versions, for all platforms and Pythons
 	@$(PYTHON) -m venv build/lock
