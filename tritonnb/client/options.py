@@ -75,6 +75,8 @@ class InferOptions:
         ``"gzip"`` or ``"deflate"`` compresses the request's body and asks for such an answer; empty for neither.
     protocol
         ``"http"``, or ``"grpc"`` through tritonclient.
+    scaling
+        How the pixels of pictures are scaled, one of `tritonnb.client.pictures.SCALINGS`; empty for 0 to 255.
     decode
         Whether BYTES outputs become ``str`` objects instead of ``bytes``.
     shared_memory
@@ -101,6 +103,7 @@ class InferOptions:
     headers: Mapping[str, str] = field(default_factory=dict)
     compression: str = ""
     protocol: str = "http"
+    scaling: str = ""
     decode: bool = False
     shared_memory: SharedMemory | None = None
 

@@ -42,12 +42,16 @@ class TensorMetadata:
         -1 where any size will do; with the batch dimension where the model has one.
     optional
         Whether a request may leave this input out.
+    format
+        Of an input of pictures, what its configuration says of their layout: ``"FORMAT_NCHW"``, ``"FORMAT_NHWC"``, or
+        nothing.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+    format: str = ""
 
     def __repr__(self) -> str:
         optional = " optional" if self.optional else ""
