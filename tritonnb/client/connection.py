@@ -6,10 +6,12 @@ gevent in turn must not be used from two threads.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import os
 import select
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+    from _typeshed import ReadableBuffer
+
 _CHUNK = 1 << 16
+_PARTS = 512  # Linux takes at most 1024 at once
+_TIMEVAL = struct.Struct("ll")
 _OK, _NO_CONTENT, _NOT_MODIFIED = 200, 204, 304
 
 
@@ -33,7 +39,7 @@ class Answer:
     status
         The status code.
     headers
-        By lower-case name.
+        By lower-case name; not to be changed, since the next answer may share them.
     body
         Exactly as long as the server said it would be.
     """
@@ -53,7 +59,11 @@ class Connection:
     def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None, deadline: float) -> None:
         self._process = os.getpid()
         self._deadline = deadline
-        self._received = bytearray()
+        self._arrived = bytearray(_CHUNK)  # what the last look at the socket brought
+        self._received = bytearray()  # what came of an answer and is not read yet
+        # Most answers begin as the one before did.
+        self._usual_head = b""
+        self._usual: tuple[int, dict[str, str]] = (0, {})
         self.spent = False
         self._socket = socket.create_connection(address, self._remaining())
         self._encrypted = tls is not None
@@ -64,6 +74,11 @@ class Connection:
         except BaseException:
             self._socket.close()
             raise
+        # The kernel's own timeouts spare Python's ioctl and poll at every step, but not TLS nor gevent's sockets.
+        self._kernel_waits = tls is None and isinstance(self._socket, _socket.socket)
+        self._waits_s = 0.0
+        if self._kernel_waits:
+            self._socket.settimeout(None)
         self._readable = select.poll()
         self._readable.register(self._socket, select.POLLIN)
 
@@ -95,22 +110,43 @@ class Connection:
                 self._socket.shutdown(socket.SHUT_RDWR)
         self.close()
 
-    def ask(self, parts: Sequence[bytes | memoryview], deadline: float) -> Answer:
-        """Send a request and read its answer."""
+    def ask(self, parts: Sequence[ReadableBuffer], size: int, deadline: float) -> Answer:
+        """Send a request, whose parts have ``size`` bytes together, and read its answer."""
+        self.send(parts, size, deadline)
+        return self.receive(deadline)
+
+    def send(self, parts: Sequence[ReadableBuffer], size: int, deadline: float) -> None:
+        """Send a request; a failure that `receive` will see too is left to it."""
         self._deadline = deadline
         try:
-            self._send(parts)
+            self._limit()
+            sent = 0 if self._encrypted else self._socket.sendmsg(parts[:_PARTS])
+            if sent < size:
+                self._send_rest(parts, sent)
         except TimeoutError:
             raise
+        except BlockingIOError as error:
+            raise TimeoutError from error
         except OSError:
             pass  # a server that refuses a request early may have said why before it closed
-        status, headers = self._read_head()
-        while status < _OK:  # 100 Continue, 103 Early Hints: the answer follows
+
+    def receive(self, deadline: float) -> Answer:
+        """Read the answer to the request that was sent."""
+        self._deadline = deadline
+        try:
             status, headers = self._read_head()
-        body = self._read_body(status, headers)
+            while status < _OK:  # 100 Continue, 103 Early Hints: the answer follows
+                status, headers = self._read_head()
+            body = self._read_body(status, headers)
+        except BlockingIOError as error:  # the kernel's word for a timeout
+            raise TimeoutError from error
         if self._received or "close" in headers.get("connection", "").lower():
             self.spent = True
         return Answer(status, headers, body)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when an answer comes."""
+        return self._socket.fileno()
 
     def _remaining(self) -> float:
         remaining = self._deadline - time.monotonic()
@@ -118,23 +154,35 @@ class Connection:
             raise TimeoutError("timed out")
         return remaining
 
-    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
-        self._socket.settimeout(self._remaining())
+    def _limit(self) -> None:
+        """Let the next step on the socket take no longer than the deadline allows, give or take a hundredth."""
+        remaining = self._remaining()
+        if not self._kernel_waits:
+            self._socket.settimeout(remaining)
+        elif not remaining <= self._waits_s <= remaining * 1.01:
+            self._waits_s = remaining * 1.005
+            timeval = _TIMEVAL.pack(int(self._waits_s), int(self._waits_s % 1 * 1e6) or 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+    def _send_rest(self, parts: Sequence[ReadableBuffer], sent: int) -> None:
         if self._encrypted:
             self._socket.sendall(b"".join(parts))
             return
-        waiting = [memoryview(part) for part in parts if len(part)]
-        while waiting:
-            sent = self._socket.sendmsg(waiting[:512])  # Linux takes at most 1024 parts at once
+        waiting = [view for part in parts if (view := memoryview(part).cast("B"))]
+        while True:
             while waiting and sent >= len(waiting[0]):
                 sent -= len(waiting.pop(0))
-            if waiting:
-                waiting[0] = waiting[0][sent:]
-                self._socket.settimeout(self._remaining())
+            if not waiting:
+                return
+            waiting[0] = waiting[0][sent:]
+            self._limit()
+            sent = self._socket.sendmsg(waiting[:_PARTS])
 
-    def _receive(self) -> bytes:
-        self._socket.settimeout(self._remaining())
-        return self._socket.recv(_CHUNK)
+    def _receive(self) -> memoryview:
+        self._limit()
+        count = self._socket.recv_into(self._arrived)
+        return memoryview(self._arrived)[:count]
 
     def _read_more(self) -> None:
         data = self._receive()
@@ -146,7 +194,7 @@ class Connection:
         if not self._received:
             try:
                 self._received += self._receive()
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 raise
             except OSError as error:
                 raise ClosedBeforeAnswerError(str(error)) from error
@@ -156,17 +204,11 @@ class Connection:
             if not b"HTTP/1.".startswith(self._received[:7]) or len(self._received) > _CHUNK:
                 raise _not_http(self._received)
             self._read_more()
-        lines = self._received[:end].decode("latin-1").split("\r\n")
-        version, _, rest = lines[0].partition(" ")
-        code = rest[:3]
-        if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit() and len(code) == 3):  # noqa: PLR2004
-            raise _not_http(self._received)
-        headers = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
+        head = bytes(self._received[: end + 4])
         del self._received[: end + 4]
-        return int(code), headers
+        if head != self._usual_head:
+            self._usual_head, self._usual = head, _parse_head(head)
+        return self._usual
 
     def _read_body(self, status: int, headers: Mapping[str, str]) -> bytearray:
         if status in (_NO_CONTENT, _NOT_MODIFIED):
@@ -193,7 +235,7 @@ class Connection:
         del self._received[:have]
         view = memoryview(body)
         while have < length:
-            self._socket.settimeout(self._remaining())
+            self._limit()
             count = self._socket.recv_into(view[have:])
             if not count:
                 raise ConnectionError(f"the server closed it after {have} of {length} bytes of an answer")
@@ -235,7 +277,20 @@ class Connection:
         return body
 
 
-def _not_http(seen: bytearray) -> ServerError:
+def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    lines = head[:-4].decode("latin-1").split("\r\n")
+    version, _, rest = lines[0].partition(" ")
+    code = rest[:3]
+    if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit() and len(code) == 3):  # noqa: PLR2004
+        raise _not_http(head)
+    headers = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return int(code), headers
+
+
+def _not_http(seen: bytes | bytearray) -> ServerError:
     return ServerError(
         f"what answers there does not speak HTTP/1: it sent {bytes(seen[:40])!r}.",
         hint="is it Triton's HTTP port? gRPC and metrics have ports of their own.",

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from tritonnb.client.connection import Answer, ClosedBeforeAnswerError, Connection
@@ -19,10 +19,30 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+    from _typeshed import ReadableBuffer
+
     from tritonnb.endpoint import Endpoint
 
 #: What a path may hold as it is (RFC 3986). Triton compares paths as they come, without unquoting them.
 PATH_SAFE = "/%~!$&'()*+,;=:@"
+
+
+class Message(NamedTuple):
+    """A request as it goes over the wire.
+
+    Parameters
+    ----------
+    what
+        Its method and path, for errors.
+    parts
+        Its bytes: the head, then the body.
+    size
+        How many they are together.
+    """
+
+    what: str
+    parts: list[ReadableBuffer]
+    size: int
 
 
 class Transport:
@@ -60,6 +80,7 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        again: bool = True,
     ) -> Answer:
         """Send a request and return the answer, whatever its status.
 
@@ -75,6 +96,9 @@ class Transport:
             Beside the endpoint's own.
         timeout
             Seconds for all of it, None for the transport's own.
+        again
+            Whether it is sent once more, over a new connection, where a kept one was closed before the first byte of
+            the answer. It may then have been executed twice.
 
         Raises
         ------
@@ -83,17 +107,40 @@ class Transport:
         ServerError
             What answers does not speak HTTP/1.
         """
-        seconds = self.timeout if timeout is None else timeout
-        deadline = time.monotonic() + seconds
+        return self.exchange(self.message(method, path, body, headers), timeout, again=again)
+
+    def message(
+        self,
+        method: str,
+        path: str,
+        body: Sequence[bytes | memoryview] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Return a request as it goes over the wire; the parameters are those of `request`."""
         length = sum(len(part) for part in body)
         head = (
             f"{method} {self._base}/{path} HTTP/1.1\r\n{self._headers}"
             f"{header_lines(headers) if headers else ''}Content-Length: {length}\r\n\r\n"
         ).encode()
+        return Message(f"{method} /{path}", [head, *body], len(head) + length)
+
+    def exchange(self, message: Message, timeout: float | None = None, *, again: bool = True) -> Answer:
+        """Send a message and return the answer to it; the parameters are those of `request`."""
+        seconds = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
         try:
-            return self._exchange([head, *body], deadline)
+            connection = self.idle()
+            if connection is not None:
+                try:
+                    return self._ask(connection, message, deadline)
+                except ClosedBeforeAnswerError as error:
+                    # The server had most likely closed the idle connection just then.
+                    if not again:
+                        told = f"{error}; the request was not sent again, because it may have been executed"
+                        raise ClosedBeforeAnswerError(told) from error
+            return self._ask(self.connect(deadline), message, deadline)
         except OSError as error:
-            self._explain(error, method, path, seconds)
+            self.explain(error, message, seconds)
 
     def close(self) -> None:
         """Close the connections of all threads; a request that waits in another thread ends with an error."""
@@ -103,55 +150,71 @@ class Transport:
         for connection in connections:
             connection.shut()
 
-    def _exchange(self, parts: Sequence[bytes | memoryview], deadline: float) -> Answer:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is not None and connection.usable():
-            try:
-                return self._ask(connection, parts, deadline)
-            except ClosedBeforeAnswerError:
-                # The server had closed an idle connection just then: the request was never begun there.
-                pass
-        return self._ask(self._connect(deadline), parts, deadline)
+    def idle(self) -> Connection | None:
+        """Return a connection that this thread has used before, and that is not in use; None where there is none.
 
-    def _ask(self, connection: Connection, parts: Sequence[bytes | memoryview], deadline: float) -> Answer:
-        try:
-            answer = connection.ask(parts, deadline)
-        except BaseException:  # KeyboardInterrupt too: the answer may still come, and nobody must read it
-            connection.close()
-            raise
-        if connection.spent or self._closed:
-            connection.close()
-        return answer
+        It is the caller's alone until it is given back: under gevent, greenlets share a thread.
+        """
+        kept = self._kept()
+        while kept:
+            connection = kept.pop()
+            if connection.usable():
+                return connection
+        return None
 
-    def _connect(self, deadline: float) -> Connection:
+    def connect(self, deadline: float) -> Connection:
+        """Return a new connection."""
         if self._closed:
             raise _TransportClosedError
         connection = Connection(self._address, self._tls, deadline)
         with self._lock:
             self._connections.add(connection)
-        self._local.connection = connection
         return connection
 
-    def _explain(self, error: OSError, method: str, path: str, seconds: float) -> NoReturn:
+    def keep(self, connection: Connection) -> None:
+        """Give a connection back, whose last answer was read whole."""
+        if connection.spent or self._closed:
+            connection.close()
+        else:
+            self._kept().append(connection)
+
+    def _kept(self) -> list[Connection]:
+        try:
+            kept: list[Connection] = self._local.kept
+        except AttributeError:
+            kept = self._local.kept = []
+        return kept
+
+    def _ask(self, connection: Connection, message: Message, deadline: float) -> Answer:
+        try:
+            answer = connection.ask(message.parts, message.size, deadline)
+        except BaseException:  # KeyboardInterrupt too: the answer may still come, and nobody must read it
+            connection.close()
+            raise
+        self.keep(connection)
+        return answer
+
+    def explain(self, error: OSError, message: Message, seconds: float) -> NoReturn:
+        """Raise what a failed exchange means to a person."""
         hint = "check that the server runs, and that host and port of the URL are right."
         if self._closed:
-            message, hint = f"the client of {self.url} is closed.", "deploy or connect again."
+            text, hint = f"the client of {self.url} is closed.", "deploy or connect again."
         elif isinstance(error, ConnectionRefusedError):
-            message = f"nothing listens at {self.url}."
+            text = f"nothing listens at {self.url}."
         elif isinstance(error, socket.gaierror):
-            message = f"the host of {self.url} is not known: {error.strerror}."
+            text = f"the host of {self.url} is not known: {error.strerror}."
         elif isinstance(error, TimeoutError):
-            message = f"{self.url} did not answer {method} /{path} within {seconds:g} s."
+            text = f"{self.url} did not answer {message.what} within {seconds:g} s."
             hint = "the server's log may say what it is busy with; a slow model needs a longer timeout."
         elif type(error).__module__ == "ssl":
-            message = f"no TLS connection to {self.url}: {error}."
+            text = f"no TLS connection to {self.url}: {error}."
             hint = (
                 "see whether the URL should begin with http://; a certificate authority of your own is made known by"
                 " the environment variable SSL_CERT_FILE."
             )
         else:
-            message = f"the connection to {self.url} broke: {error}."
-        raise ServerUnreachableError(message, hint=hint) from error
+            text = f"the connection to {self.url} broke: {error}."
+        raise ServerUnreachableError(text, hint=hint) from error
 
 
 class _TransportClosedError(ConnectionError):
