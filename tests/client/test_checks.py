@@ -82,8 +82,11 @@ def test_a_request_of_nothing_is_refused_even_if_every_input_is_optional():
         (
             model(IMAGE),
             PICTURE.transpose(0, 2, 3, 1),
-            "the input 'data_0' has the shape [1, 2, 2, 3], [N, 3, 2, 2] is expected; N is the batch, 1 to 4.",
-            "",
+            (
+                "the input 'data_0' has the shape [1, 2, 2, 3], [N, 3, 2, 2] is expected: "
+                "it is channels last, the model takes channels first."
+            ),
+            "turn it with x.transpose(0, 3, 1, 2).",
         ),
         (
             vector("FP32"),
@@ -92,16 +95,16 @@ def test_a_request_of_nothing_is_refused_even_if_every_input_is_optional():
             "",
         ),
         (
-            model(TensorMetadata("x", "FP32", (-1, 1))),
+            model(TensorMetadata("x", "FP32", (-1, 2))),
             np.float32(1),
-            "the input 'x' has the shape [], [N, 1] is expected: it is a scalar.",
-            "a single value is written [[x]].",
+            "the input 'x' has the shape [], [N, 2] is expected: it is a single value.",
+            "give as many as the model takes.",
         ),
         (
             model(IMAGE),
             PICTURE[:0],
-            "the input 'data_0' is empty: its shape is [0, 3, 2, 2], data_0 FP32 [N, 3, 2, 2] is expected.",
-            "",
+            "the batch is empty; model 'm' takes 1 to 4.",
+            "Triton refuses a batch of none: leave such a request out.",
         ),
         (
             model(IMAGE),

@@ -33,7 +33,7 @@ def prepare(
     """
     outputs = wanted_outputs(metadata, options)
     parts, header_length = encode_request(
-        check_inputs(metadata, inputs),
+        check_inputs(metadata, inputs, options.scaling),
         outputs=outputs,
         request_id=options.request_id,
         classes=options.classes,
@@ -64,8 +64,8 @@ def wanted_outputs(metadata: ModelMetadata, options: InferOptions) -> Sequence[s
     return names if options.classes and options.outputs is None else options.outputs
 
 
-def read_result(answer: Answer) -> InferResult:
-    """Return the result that an answer of status 200 holds.
+def read_result(answer: Answer, placed: Mapping[str, memoryview] | None = None) -> InferResult:
+    """Return the result that an answer of status 200 holds, or that lies ``placed`` in shared memory.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_result(answer: Answer) -> InferResult:
         It cannot be read.
     """
     body = decompress(answer.body) if "content-encoding" in answer.headers else answer.body
-    decoded = decode_answer(body, answer.headers.get(HEADER_LENGTH.lower()))
+    decoded = decode_answer(body, answer.headers.get(HEADER_LENGTH.lower()), placed)
     return InferResult(
         decoded.outputs,
         model=decoded.model,
