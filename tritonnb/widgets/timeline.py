@@ -36,9 +36,9 @@ class Timeline(widgets.Image):  # type: ignore[misc]  # ipywidgets has no types
     def show(self, steps: Sequence[tuple[float, Traffic]]) -> None:
         """Draw the steps, unless nothing changed or the last drawing is too young."""
         what = [(traffic.requests_per_s, traffic.latency_ms) for _, traffic in steps]
-        busy = any(rate for rate, _ in what)
+        quiet = self._drawn is None and not any(rate for rate, _ in what)
         now = time.monotonic()
-        if not busy or what == self._drawn or now - self._drawn_at < REDRAW_S:
+        if quiet or what == self._drawn or now - self._drawn_at < REDRAW_S:
             return
         self._drawn, self._drawn_at = what, now
         with self._drawing:
@@ -84,7 +84,7 @@ def _style(axes: Any, title: str) -> None:
     axes.set_xlim(-5, 0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("minutes ago", fontsize=7, color=GREY)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{-value:g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{-value:g}" if value else "now")
     axes.tick_params(labelsize=7, colors=GREY)
     axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.5)
     for side, spine in axes.spines.items():
