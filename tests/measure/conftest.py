@@ -13,6 +13,22 @@ from python_models import python_model
 
 from tritonnb.endpoint import Endpoint
 
+CHAIN = """
+platform: "ensemble"
+input { name: "x" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ -1 ] }
+ensemble_scheduling {
+  step {
+    model_name: "sleeper" model_version: -1
+    input_map { key: "x" value: "x" } output_map { key: "y" value: "between" }
+  }
+  step {
+    model_name: "alone" model_version: -1
+    input_map { key: "x" value: "between" } output_map { key: "y" value: "y" }
+  }
+}
+"""
+
 
 @pytest.fixture
 def known_server():
@@ -52,6 +68,8 @@ def measured_models(tmp_path_factory, square):
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "1" / "model.py").write_text(source)
         (folder / name / "config.pbtxt").write_text(f'backend: "python"\n{instance}')
+    (folder / "chain" / "1").mkdir(parents=True)
+    (folder / "chain" / "config.pbtxt").write_text(CHAIN)
     return folder
 
 

@@ -114,6 +114,16 @@ def test_an_open_loop_counts_the_waiting_for_a_free_connection(known_server):
     assert np.median(records[:, LATE]) < 5 * MS  # not the generator's fault
 
 
+def test_waiting_is_counted_as_in_a_queue(known_server):
+    load = Load(rate=40, arrivals="poisson", requests=60, connections=1)
+    records, _ = records_of(known_server(delays_ms=[20]), load)
+    free = 0
+    for begin, end in records[:, [BEGIN, END]].tolist():
+        expected = max(begin, free) + 20 * MS
+        assert -1 * MS < end - expected < 10 * MS
+        free = end
+
+
 def test_requests_are_sent_in_turn(scripted_bytes):
     endpoint = scripted_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     requests = [http(endpoint)[0].replace(b"Host", name) for name in (b"Aaaa", b"Bbbb", b"Cccc")]

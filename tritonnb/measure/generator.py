@@ -472,7 +472,7 @@ def grpc_exchange(job: dict[str, Any], tell: Callable[[int, str], None]) -> Call
             call(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             kind = GRPC + int(error.code().value[0])
-            tell(kind, error.details() or "")
+            tell(kind, f"{error.code().name}: {error.details()}")
             return kind
         return OK
 

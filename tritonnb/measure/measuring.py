@@ -98,6 +98,7 @@ class PointMeasurement:
         self._running = RunningLoad(endpoint, load, requests)
         self._windows: list[_Stretch] = []
         self._heard_at = time.monotonic()
+        self._lost = False  # a connection, since then
         self.gone = False
 
     def run(self, warm_up_s: float, within_s: float, on_window: Callable[[Point], None] | None = None) -> None:
@@ -123,12 +124,15 @@ class PointMeasurement:
                 begin = self._window(begin)
                 if on_window and self._windows:
                     on_window(self.point())
+            while self.gone and self._windows and not len(self._windows[-1].latencies_ns):
+                self._windows.pop()  # of a server that was gone already
 
     def _go_on(self, deadline: float) -> bool:
         if not self._windows:
             return True
-        if not len(self._windows[-1].latencies_ns) and len(self._windows[-1].records):
-            return False  # every request fails: nothing is going to be stable
+        last = self._windows[-1]
+        if not len(last.latencies_ns) and not np.isin(last.records[:, KIND], _NO_ANSWER).all():
+            return False  # every request is answered with an error: nothing is going to be stable
         return (
             not self._rule.stable(self._windows)
             and len(self._windows) < self._rule.max_windows
@@ -176,9 +180,10 @@ class PointMeasurement:
         records = self._running.read()
         now = time.monotonic()
         lost = np.isin(records[:, KIND], _NO_ANSWER)
-        if not lost.all() or not len(records):
-            self._heard_at = now
-        self.gone = now - self._heard_at > _GONE_AFTER_S
+        if not lost.all():
+            self._heard_at, self._lost = now, False
+        self._lost |= bool(lost.any())
+        self.gone = self._lost and now - self._heard_at > _GONE_AFTER_S
         return records
 
     def _moment(self) -> _Moment:

@@ -91,6 +91,7 @@ class RunningLoad:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.kill()  # all that it has written is in memory that we hold
+        self._listen()
         self._process.communicate()
 
     def read(self) -> Records:
@@ -135,16 +136,16 @@ class RunningLoad:
     def error_name(self, kind: int) -> str:
         """Return what a kind of error is called, with the first text that was seen of it."""
         self._listen()
+        text = _message(self._texts.get(kind, ""))
         if kind >= generator.GRPC:
-            name = f"gRPC status {kind - generator.GRPC}"
-        elif kind in _TRANSPORT:
-            name = _TRANSPORT[kind]
-        else:
-            name = f"HTTP {kind}"
-        return f"{name}: {text}" if (text := _message(self._texts.get(kind, ""))) else name
+            return f"gRPC {text}"
+        name = _TRANSPORT.get(kind) or f"HTTP {kind}"
+        return f"{name}: {text}" if text else name
 
     def _listen(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  (it is a pipe)
+        if self._process.stdout.closed:
+            return
         descriptor = self._process.stdout.fileno()
         os.set_blocking(descriptor, False)
         with contextlib.suppress(BlockingIOError):

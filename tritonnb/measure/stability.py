@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_NS = 1e9
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Rule:
 
     def stable(self, windows: Sequence[Window]) -> bool:
         """Tell whether the last windows agree."""
-        return len(windows) >= self.windows and max(self.spreads(windows)) <= self.tolerance
+        return len(windows) >= self.windows and max(self.spreads(windows)) <= self.tolerance + _ROUNDING
 
 
 def _spread(values: Sequence[float]) -> float:
