@@ -19,11 +19,13 @@ from tritonnb.repository import in_memory
 from tritonnb.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tritonnb.client import Client
     from tritonnb.endpoint import Endpoint
+    from tritonnb.measure.report import Report
     from tritonnb.repository import Model
 
 T = TypeVar("T")
@@ -252,6 +254,16 @@ class Deployment(Served):
             The model could not be loaded. What was loaded before goes on serving.
         """
         return self._run.write_cell(model, config=text)
+
+    def measure(self, model: str, *, instances: Sequence[int] = (), **options: Any) -> Report:
+        """Measure how fast a model answers, as `Served.measure` does; the report keeps the deployment's spec."""
+        # A report is passed on; what stands in environment variables may be secret.
+        env = dict.fromkeys(self.spec.server.env, "...")
+        spec = self.spec.replace(server={"env": env}).to_yaml()
+        return super().measure(model, instances=instances, **{"spec": spec, **options})
+
+    def _laying_over(self, model: str) -> AbstractContextManager[Callable[[str], object]]:
+        return self._run.laying_over(model)
 
     def unload(self, model: str, *, dependents: bool = False) -> None:
         """Unload a model; its requests are refused from then on.

@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tritonnb import records
@@ -16,6 +16,7 @@ from tritonnb.handle.cells import Cells, check
 from tritonnb.repository import Cell, find_models, models_of, stage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tritonnb.client import Client
@@ -146,6 +147,29 @@ class Models(ABC):
                     error.hint = " ".join(filter(None, [error.hint, "What was loaded before goes on serving."]))
                 raise
         return True
+
+    @contextmanager
+    def laying_over(self, model: str) -> Iterator[Callable[[str], object]]:
+        """Give what lays the text of a config over a model and loads it; in the end the model is as it was before."""
+        before = self.cells.read().get(model, Cell())
+        # In a thread of its own, which no Ctrl-C reaches: a second one must not leave the model half restored.
+        with ThreadPoolExecutor(1, thread_name_prefix="tritonnb-restore") as pool:
+            try:
+                yield lambda text: self.write_cell(model, config=text)
+            finally:
+                pool.submit(self._restore, model, before).result()
+
+    def _restore(self, model: str, before: Cell) -> None:
+        with self._loading:
+            self.cells.write(model, before)
+            self.problems.pop(model, None)
+            self._stage()
+            self.cells.rerun(model)
+            try:
+                self._load_staged(model)
+            except ServerError:
+                if self._connected().live():  # else, started again, it loads what is staged
+                    raise
 
     def unload(self, model: str, *, dependents: bool = False) -> None:
         """Unload a model, with ``dependents`` also the models that it is made of and no other ensemble needs."""

@@ -12,11 +12,13 @@ from tritonnb.errors import ServerError, SpecError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
     from tritonnb.client import InferResult, Metrics, ModelConfig, ModelMetadata, Statistics
     from tritonnb.endpoint import Endpoint
+    from tritonnb.measure.report import Report
 
 T = TypeVar("T")
 
@@ -242,6 +244,95 @@ class Served(ABC):
         if timing:
             return self._ask(model, lambda client: timed_infer(client, model, inputs, said))
         return self._ask(model, lambda client: client.infer(model, inputs, said))
+
+    def measure(self, model: str, *, instances: Sequence[int] = (), **options: Any) -> Report:
+        """Measure how fast a model answers, at every batch size under every load, and where the time goes.
+
+        The load is sent by a process of its own. Ctrl-C ends the sweep; what was measured until then is returned.
+
+        Parameters
+        ----------
+        model
+            Triton's name of the model.
+        instances
+            Measure it with each of these counts of instances, by loading it with an edited configuration. Afterwards
+            it is served as before, whatever happens. Only of deployments of ours.
+        **options
+            ``batch_sizes=[1, 2, 4]``, ``concurrency=[1, 4]``, ``rates=[100]``, ``budget_s=60`` and all others of
+            `tritonnb.measure.sweep.measure`.
+
+        Raises
+        ------
+        SpecError
+            A batch size, a load, an input or a count of instances that cannot be.
+        TritonNbError
+            The model is not known or not ready, the key is wrong, or the server does not answer.
+        """
+        from tritonnb.handle.instances import measure_instances  # noqa: PLC0415  (measuring imports numpy)
+        from tritonnb.measure.sweep import measure  # noqa: PLC0415
+
+        self._client_for(model)
+        if not instances:
+            return measure(self.endpoint, model, **options)
+        if options.get("budget_s") is not None:  # the whole sweep's
+            options["budget_s"] /= len(instances)
+        return measure_instances(
+            self.config(model), instances, self._laying_over(model), lambda: measure(self.endpoint, model, **options)
+        )
+
+    def _laying_over(self, model: str) -> AbstractContextManager[Callable[[str], object]]:
+        """Return what lays the text of a config over a model, and takes it away at the end."""
+        raise SpecError(
+            f"The instances of {model!r} cannot be changed: {self.name!r} is a server that somebody else runs.",
+            hint="measure it as it is, without `instances`.",
+        )
+
+    def random_inputs(
+        self,
+        model: str,
+        *,
+        batch_size: int = 1,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        seed: int = 0,
+        but: Collection[str] = (),
+    ) -> dict[str, NDArray[Any]]:
+        """Return inputs that a model takes, made up: see `tritonnb.client.random_inputs.made_up`."""
+        return made_up(self.metadata(model), batch_size=batch_size, shapes=shapes, seed=seed, but=but)
+
+    def code(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        language: str = "curl",
+        *,
+        names: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Snippet:
+        """Return a request as a command or a program that needs no tritonnb; nothing is sent.
+
+        Parameters
+        ----------
+        model, inputs, **options
+            As for `infer`.
+        language
+            ``"curl"``, for a shell; or ``"python"``, which uses tritonclient.
+        names
+            By input name, a Python expression for what was given, such as the variable's name; else its values are
+            written out, or into a file.
+
+        Returns
+        -------
+        Snippet
+            Its ``text`` never holds the key; ``write(folder)`` writes the files that it reads.
+        """
+        from tritonnb.client.code import snippet  # noqa: PLC0415  (few ask for it)
+
+        said = InferOptions.of(options)
+        endpoint = self.endpoint if self._inference_needs_key() else replace(self.endpoint, headers={})
+        return snippet(language, endpoint, self.metadata(model, said.version), inputs, said, names=names)
+
+    def _inference_needs_key(self) -> bool:
+        return bool(self.endpoint.headers)
 
     def client(self, protocol: str = "http") -> Any:
         """Return a client of NVIDIA's ``tritonclient`` for this server, with the key in its place.

@@ -52,7 +52,7 @@ def _instances(report: Report, chosen: Point, limited_by: str) -> tuple[dict[str
     if chosen.instances != now:
         other = fastest(point for point in report.points if point.instances == now)
         gain = "" if other is None else f": {_gain(chosen, other)} of the best with {now}"
-        group = {**groups[0], "count": chosen.instances}
+        group = {**groups[0], "name": "", "count": chosen.instances}  # its name is made of the model's
         return {"instance_group": [group]}, f"Serve {chosen.instances} instances instead of {now}{gain}."
     if limited_by == "queue" and len(counts) == 1:
         if chosen.machine_cpu_share is not None and chosen.machine_cpu_share > CPUS_BUSY:
