@@ -7,11 +7,11 @@ import platform
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tritonnb import __version__
 from tritonnb.client import Client
 from tritonnb.errors import ServerError, SpecError
 from tritonnb.measure import wire
@@ -140,7 +140,7 @@ def measure(
             spec=spec,
             settings={**asdict(rule), "warm_up_s": warm_up_s, "inputs": inputs if isinstance(inputs, str) else "own"},
             versions={
-                "tritonnb": __version__,
+                "tritonnb": version_of("tritonnb"),
                 "server": str(_server_version(client)),
                 "python": platform.python_version(),
             },
