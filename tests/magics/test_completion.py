@@ -15,6 +15,7 @@ from tritonnb.magics.options import PARSERS
 pytestmark = pytest.mark.requires("engine")
 
 ON = ["--help", "--on"]
+INFER = sorted(PARSERS["triton_infer"].options())
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,15 @@ ON = ["--help", "--on"]
         ("%triton_health --on=se", ["--on=serving"]),
         ("%triton_health --on other", []),
         ("%triton_health --on serving ", ["--help"]),
-        ("%triton_infer ", ["--help", "--model-version", "--on", "--outputs", "--request-id", "broken", "square"]),
+        ("%triton_infer ", [*INFER, "broken", "square"]),
         ("%triton_infer sq", ["square"]),
-        ("%triton_infer square ", ["x=", "--help", "--model-version", "--on", "--outputs", "--request-id"]),
+        ("%triton_infer square ", ["x=", *INFER]),
         ("%triton_infer square x=$nump", []),
         ("%triton_infer square x=$", ["x=$x"]),
-        ("%triton_infer square x=$x ", ["--help", "--model-version", "--on", "--outputs", "--request-id"]),
+        ("%triton_infer square x=$x ", INFER),
         ("%triton_infer square --outputs ", ["y"]),
+        ("%triton_infer square --scaling i", ["imagenet", "inception"]),
+        ("%triton_infer square --timing --sca", ["--scaling"]),
         ("%triton_infer square --model-version ", ["1"]),
         ("%triton_infer --on serving square x", ["x="]),
         ("%triton_infer nothing x", []),
@@ -69,6 +72,13 @@ def test_paths_of_folders_models_and_specs_are_offered_for_what_is_deployed(serv
     assert serving.completions("%triton_deploy n") == ["net.onnx"]
     assert serving.completions(f"%triton_deploy {tmp_path}/s") == [f"{tmp_path}/spec.yaml"]
     assert set(serving.completions("%triton_deploy ")) >= {"models/", "net.onnx", "spec.yaml", "--replace"}
+
+
+def test_pictures_are_offered_for_an_input(serving, tmp_path, monkeypatch):
+    for name in ("cat.png", "cow.JPG", "cat.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert serving.completions("%triton_infer square x=c") == ["x=cat.png", "x=cow.JPG"]
 
 
 def test_elsewhere_ipython_completes_as_ever(serving):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tritonnb.client.tensors import dtype_of
 from tritonnb.errors import SpecError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +34,7 @@ def made_up(
     batch_size: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
+    but: Collection[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return inputs that the model takes; optional ones are left out unless their shape is given.
 
@@ -48,6 +50,8 @@ def made_up(
         By input name, without the batch dimension, for inputs whose shape the model leaves open.
     seed
         The same seed gives the same inputs.
+    but
+        Names of inputs that are left out.
 
     Raises
     ------
@@ -59,6 +63,7 @@ def made_up(
     shapes = shapes or {}
     if how not in MADE_UP:
         raise SpecError(f"There are no inputs {how!r}.", hint=nearest(how, MADE_UP))
+    metadata = replace(metadata, inputs=tuple(tensor for tensor in metadata.inputs if tensor.name not in but))
     names = [tensor.name for tensor in metadata.inputs]
     for name in shapes:
         if name not in names:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from tritonnb.magics.options import PARSERS
+from tritonnb.magics.options import PARSERS, PICTURES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from IPython.core.completer import CompletionContext, Matcher, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
@@ -101,7 +101,7 @@ def offers(magic: str, arguments: str, namespace: Mapping[str, Any], *, cell: bo
         return word, _starting(word, line.options())
     action = line.positional()
     if action and action.dest == "inputs" and equals:
-        return value, _starting(value, _variables(namespace))
+        return value, [*_starting(value, _variables(namespace)), *(_paths(value, PICTURES) if value else [])]
     return word, [*_values(action, word, line, namespace), *([] if word else line.options())]
 
 
@@ -184,11 +184,11 @@ def _starting(word: str, words: Iterable[str]) -> list[str]:
     return sorted({each for each in words if each.startswith(word)})
 
 
-def _paths(word: str) -> list[str]:
-    """Return the folders, models and specs whose paths begin with a word."""
+def _paths(word: str, suffixes: Sequence[str] = _FILES) -> list[str]:
+    """Return the folders, and the files of some kinds, whose paths begin with a word."""
     found = (Path(path) for path in glob.glob(f"{glob.escape(word)}*"))  # noqa: PTH207  (keeps the path as it is typed)
     return sorted(
-        f"{path}/" if path.is_dir() else str(path) for path in found if path.is_dir() or path.suffix in _FILES
+        f"{path}/" if path.is_dir() else str(path) for path in found if path.is_dir() or path.suffix.lower() in suffixes
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.magic import (
     Magics,
@@ -24,11 +23,14 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from tritonnb.client import Health, InferResult, Logs, Metrics, ModelConfig, ModelList, ModelMetadata, Statistics
+    from tritonnb.client import Health, Logs, Metrics, ModelConfig, ModelList, ModelMetadata, Statistics
     from tritonnb.doctor import Report
     from tritonnb.handle import Connection, Deployment
     from tritonnb.running import Status
     from tritonnb.spec import Spec
+
+
+T = TypeVar("T")
 
 
 # Nothing heavy is imported before it is used: `%load_ext tritonnb` must stay quick.
@@ -175,15 +177,10 @@ class TritonMagics(Magics):
 
     @line_magic
     @magic
-    def triton_infer(self, options: argparse.Namespace, namespace: Mapping[str, Any]) -> InferResult:
-        inputs = dict(pair.resolve(namespace) for pair in options.inputs)
-        return served(options.on).infer(
-            options.model,
-            {name: _literal(value, namespace) for name, value in inputs.items()},
-            outputs=options.outputs.split(",") if options.outputs else None,
-            version=options.model_version,
-            request_id=options.request_id,
-        )
+    def triton_infer(self, options: argparse.Namespace, namespace: Mapping[str, Any]) -> object:
+        from tritonnb.magics.inference import infer  # noqa: PLC0415  (only who infers needs it)
+
+        return self._stored(infer(options, namespace), options)
 
     # Help ------------------------------------------------------------------------------------------------------------
 
@@ -205,10 +202,10 @@ class TritonMagics(Magics):
         PARSERS[verb].print_help()
         return None
 
-    def _stored(self, deployment: Deployment, options: argparse.Namespace) -> Deployment:
+    def _stored(self, result: T, options: argparse.Namespace) -> T:
         if options.out:
-            self.shell.user_ns[options.out] = deployment
-        return deployment
+            self.shell.user_ns[options.out] = result
+        return result
 
 
 def _spec(source: str | None, cell: str | None) -> Spec | None:
@@ -228,18 +225,3 @@ def _spec_options(options: argparse.Namespace) -> dict[str, Any]:
     for section, keys in (("resources", resources), ("server", server)):
         fields[section] = {key: value for key, value in keys.items() if value is not None} or None
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _literal(value: object, namespace: Mapping[str, Any]) -> object:
-    """Return what the text of ``input=text`` stands for: JSON, such as ``[[1, 2]]`` or ``3.5``."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise UsageError(
-            f"{value!r} is neither $name nor JSON.",
-            hint=f"did you mean ${value}, the variable?"
-            if value in namespace
-            else "for a text write it in JSON's quotes: '[\"some text\"]'.",
-        ) from None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from tritonnb.magics.parser import MagicParser, Reference
 
 ENGINES = ("auto", "embedded", "docker")
+#: What names a picture file where an input is given as text.
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SCALINGS = ("none", "unit", "inception", "vgg", "imagenet")
 
 
 def _on(parser: MagicParser) -> MagicParser:
@@ -91,13 +94,49 @@ def _infer() -> MagicParser:
     parser = MagicParser(
         "%triton_infer",
         "Send one inference request. Inputs are checked against the model's metadata first.",
-        "  %triton_infer densenet_onnx data_0=$picture\n  result = %triton_infer adder a=[1,2] b=${numpy.ones(2)}",
+        "  %triton_infer densenet_onnx data_0=$picture\n"
+        "  result = %triton_infer adder a=[1,2] b=${numpy.ones(2)}\n"
+        "  %triton_infer densenet_onnx data_0=cat.jpg --scaling inception --classes 5\n"
+        "  %triton_infer densenet_onnx --random --timing\n"
+        "  %triton_infer adder a=$a b=$b --curl",
     )
     _model(parser)
-    parser.add_argument("inputs", nargs="*", type=Reference, metavar="input=value", help="$name, ${expression} or JSON")
-    parser.add_argument("--outputs", metavar="A,B", help="only these outputs (default: all)")
-    parser.add_argument("--request-id", default="", metavar="ID", help="given back in the result")
-    return parser
+    add = parser.add_argument
+    add(
+        "inputs",
+        nargs="*",
+        type=Reference,
+        metavar="input=value",
+        help="$name, ${expression}, JSON, or a file: a picture, or for BYTES its content",
+    )
+    add("--outputs", metavar="A,B", help="only these outputs (default: all)")
+    add("--classes", type=int, default=0, metavar="K", help="the K best classes of each output instead of its values")
+    add("--decode", action="store_true", help="BYTES outputs as str instead of bytes")
+    add("--scaling", default="", choices=SCALINGS, help="of pictures' pixels (default: none, 0 to 255)")
+    add("--request-id", default="", metavar="ID", help="given back in the result")
+    add("--timeout", type=float, metavar="S", help="seconds that the request may take (default: 60)")
+    add("--priority", type=int, default=0, metavar="N", help="1 is the highest (default: the model's own)")
+    add("--queue-timeout", type=float, metavar="S", help="seconds that it may wait in the model's queue")
+    add(
+        "--sequence",
+        metavar="ID[:start][:end]",
+        help="the sequence that it belongs to, and whether it is its first or last",
+    )
+    add("--param", action="append", metavar="NAME=VALUE", help="a custom parameter; may be repeated")
+    add("--header", action="append", metavar="NAME=VALUE", help="an HTTP header; may be repeated")
+    add("--json", action="store_true", help="send and ask for JSON instead of binary tensors")
+    add("--compression", default="", choices=["gzip", "deflate"], help="of the request and of the answer")
+    add("--protocol", default="", choices=["http", "grpc"], help="(default: http)")
+    add("--random", action="store_true", help="make up the inputs that are not given")
+    add("--batch", type=int, metavar="N", help="rows of random inputs (default: 1)")
+    add("--shape", action="append", metavar="INPUT=3,4", help="of a random input that takes any; may be repeated")
+    add("--seed", type=int, metavar="N", help="of random inputs (default: 0)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--timing", action="store_true", help="show where the time went: client, queue, model")
+    instead.add_argument("--stream", action="store_true", help="show the answers as they come, of a decoupled model")
+    instead.add_argument("--curl", action="store_true", help="only print the request as a command of curl")
+    instead.add_argument("--code", action="store_true", help="only print the request as Python with tritonclient")
+    return _out(parser)
 
 
 def _health() -> MagicParser:

@@ -110,6 +110,12 @@ class Reference(str):
 
     __slots__ = ()
 
+    @property
+    def expression(self) -> str:
+        """The Python expression of ``input=$name`` or ``input=${expression}``; empty where the value is text."""
+        variable = _VARIABLE.fullmatch(self.partition("=")[2])
+        return (variable["name"] or variable["expression"]) if variable else ""
+
     def resolve(self, namespace: Mapping[str, Any]) -> tuple[str, Any]:
         """Split ``input=value`` and return the input's name and its value: an object, or text as it stands."""
         name, equals, value = self.partition("=")

@@ -1,0 +1,262 @@
+"""A request as a command or a program that needs no tritonnb: curl's, or tritonclient's.
+
+A key is never written: both take it from the environment variable ``TRITON_KEY``. What is too large for a line goes
+into a file beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from tritonnb.client.checks import check_inputs
+from tritonnb.client.requests import prepare, request_parameters, wanted_outputs
+from tritonnb.client.paths import model_path
+from tritonnb.client.tensors import datatype_of
+from tritonnb.errors import InferenceError, SpecError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from tritonnb.client.options import InferOptions
+    from tritonnb.client.results import ModelMetadata
+    from tritonnb.endpoint import Endpoint
+
+LANGUAGES = ("curl", "python")
+KEY = "TRITON_KEY"
+#: So many characters of JSON, or elements of an array, are written out; more go into a file.
+_WRITTEN_JSON, _WRITTEN_ELEMENTS = 2000, 64
+
+
+@dataclass(frozen=True, repr=False)
+class Snippet:
+    """A command or a program, and the files that it reads.
+
+    Parameters
+    ----------
+    text
+        To be copied.
+    files
+        Contents by name: they belong into the folder in which it runs.
+    """
+
+    text: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def write(self, folder: str | Path = ".") -> None:
+        """Write the files that it reads."""
+        for name, content in self.files.items():
+            Path(folder, name).write_bytes(content)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def snippet(
+    language: str,
+    endpoint: Endpoint,
+    metadata: ModelMetadata,
+    inputs: Mapping[str, object],
+    options: InferOptions,
+    *,
+    names: Mapping[str, str] | None = None,
+) -> Snippet:
+    """Return the request in a language of `LANGUAGES`.
+
+    Parameters
+    ----------
+    language
+        ``"curl"``, for a shell; or ``"python"``, which uses tritonclient.
+    endpoint
+        The server; its headers only where the request needs its key.
+    metadata, inputs, options
+        The request.
+    names
+        By input name, a Python expression for what was given, such as the variable's name.
+
+    Raises
+    ------
+    InferenceError
+        The request does not fit the model.
+    SpecError
+        There is no such language, or it cannot say the request.
+    """
+    if language == "curl":
+        return _curl(endpoint, metadata, inputs, options)
+    if language == "python":
+        return _python(endpoint, metadata, inputs, options, names or {})
+    raise SpecError(f"A request cannot be written in {language!r}.", hint=nearest(language, LANGUAGES))
+
+
+def _curl(endpoint: Endpoint, metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> Snippet:
+    if options.protocol != "http":
+        raise SpecError("curl cannot send a request over gRPC.", hint="leave the protocol out, or take --code.")
+    files: dict[str, bytes] = {}
+    parts, headers = _json_or_binary(metadata, inputs, options)
+    body = b"".join(parts)
+    if headers["Content-Type"] == "application/json" and not options.compression and len(body) <= _WRITTEN_JSON:
+        data, output = ["--data-binary", shlex.quote(body.decode())], []
+    else:
+        files[f"{metadata.name}-request.bin"] = body
+        data = ["--data-binary", shlex.quote(f"@{metadata.name}-request.bin")]
+        output = ["--output", shlex.quote(f"{metadata.name}-answer.bin")]
+    if headers.pop("Accept-Encoding", ""):
+        output.append("--compressed")
+    if options.timeout is not None:
+        output += ["--max-time", f"{options.timeout:g}"]
+    url = shlex.quote(f"{endpoint.url}/{model_path(metadata.name, options.version)}/infer")
+    words = [
+        f"curl --silent --show-error {url}",
+        *(f'-H "{name}: {_secret(value, "$" + KEY)}"' for name, value in endpoint.headers.items()),
+        *(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()),
+        " ".join(data),
+        *([" ".join(output)] if output else []),
+    ]
+    notes = [
+        "# In a terminal, or in a cell that begins with %%bash.",
+        *([f"# {KEY} is the server's key, in the environment."] if endpoint.headers else []),
+        *(f"# {name} is the request's body." for name in files),
+    ]
+    return Snippet("\n".join([*notes, " \\\n  ".join(words)]), files)
+
+
+def _json_or_binary(
+    metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions
+) -> tuple[list[bytes | memoryview], dict[str, str]]:
+    """Return body and headers as JSON, which people can read, if it is short; else as the request itself has them."""
+    try:
+        parts, headers = prepare(metadata, inputs, replace(options, binary=False))
+        if sum(map(len, parts)) <= _WRITTEN_JSON or not options.binary:
+            return parts, headers
+    except InferenceError:  # JSON cannot hold every value, nor every datatype
+        pass
+    return prepare(metadata, inputs, options)
+
+
+def _python(
+    endpoint: Endpoint,
+    metadata: ModelMetadata,
+    inputs: Mapping[str, object],
+    options: InferOptions,
+    names: Mapping[str, str],
+) -> Snippet:
+    grpc = options.protocol == "grpc"
+    files: dict[str, bytes] = {}
+    given = []
+    binary = "" if options.binary else ", binary_data=False"
+    for name, array in check_inputs(metadata, inputs, options.scaling).items():
+        values = _array_code(array, inputs[name], names.get(name, ""))
+        if not values:
+            file = f"{metadata.name}-{name}.npy"
+            files[file], values = _npy(array), f"np.load({file!r})"
+        datatype = datatype_of(array.dtype)
+        given += [
+            f"inputs.append(triton.InferInput({name!r}, {list(array.shape)}, {datatype!r}))",
+            f"inputs[-1].set_data_from_numpy({values}{binary})",
+        ]
+    count = f", class_count={options.classes}" if options.classes else ""
+    outputs = options.outputs or [output.name for output in metadata.outputs]
+    asked = wanted_outputs(metadata, options) or (outputs if binary else ())
+    wanted = [f"triton.InferRequestedOutput({name!r}{binary}{count})" for name in asked]
+    headers = _python_headers(endpoint, options, grpc=grpc)
+    arguments = [
+        repr(metadata.name),
+        "inputs",
+        *([f"outputs=[{', '.join(wanted)}]"] if wanted else []),
+        *([f"headers={headers}"] if headers else []),
+        *_python_options(options, grpc=grpc),
+    ]
+    lines = [
+        *(["import os", ""] if endpoint.headers else []),
+        "import numpy as np",
+        f"import tritonclient.{options.protocol} as triton  # pip install 'tritonclient[{options.protocol}]'",
+        "",
+        *([f"# {KEY} is the server's key, in the environment."] if endpoint.headers else []),
+        f"client = triton.InferenceServerClient({_address(endpoint, options, grpc=grpc)})",
+        "inputs = []",
+        *given,
+        "result = client.infer(",
+        *(f"    {argument}," for argument in arguments),
+        ")",
+        f"for name in {list(outputs)!r}:",
+        "    print(name, result.as_numpy(name))",
+    ]
+    return Snippet("\n".join(lines), files)
+
+
+def _array_code(array: NDArray[Any], given: object, expression: str) -> str:
+    """Return an input as an expression: its own or its values written out; empty where they are too many."""
+    dtype = _dtype_for_tritonclient(array)
+    if expression and isinstance(given, np.ndarray) and given.shape == array.shape:
+        return f"np.asarray({expression}, {dtype!r})"
+    plain = array.astype(dtype)
+    if dtype != "object" and (plain.size > _WRITTEN_ELEMENTS or not np.isfinite(plain).all()):
+        return ""
+    return f"np.array({plain.tolist()!r}, {dtype!r}).reshape({list(plain.shape)})"
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array.astype(_dtype_for_tritonclient(array)))
+    return file.getvalue()
+
+
+def _dtype_for_tritonclient(array: NDArray[Any]) -> str:
+    if array.dtype.name == "bfloat16":
+        return "float32"  # which tritonclient cuts off to bfloat16
+    return "object" if array.dtype.kind in "OSU" else array.dtype.name
+
+
+def _python_headers(endpoint: Endpoint, options: InferOptions, *, grpc: bool) -> str:
+    secret = f"{{os.environ[{KEY!r}]}}"
+    entries = []
+    for name, value in endpoint.headers.items():
+        text = 'f"' + _secret(value, secret) + '"'
+        # Triton wants the restricted protocol's key under a name of its own; a proxy in front wants the usual one.
+        names = (name.lower(), f"triton-grpc-protocol-{name.lower()}") if grpc else (name,)
+        entries += [f"{each!r}: {text}" for each in names]
+    entries += [f"{name.lower() if grpc else name!r}: {value!r}" for name, value in options.headers.items()]
+    return f"{{{', '.join(entries)}}}" if entries else ""
+
+
+def _python_options(options: InferOptions, *, grpc: bool) -> list[str]:
+    parameters = request_parameters(options)
+    arguments = {
+        "model_version": options.version,
+        "request_id": options.request_id,
+        **{key: parameters.pop(key, None) for key in ("sequence_id", "sequence_start", "sequence_end")},
+        "priority": parameters.pop("priority", None),
+        "timeout": parameters.pop("timeout", None),
+        "parameters": parameters,
+    }
+    if grpc:
+        arguments |= {"client_timeout": options.timeout, "compression_algorithm": options.compression}
+    else:
+        arguments["request_compression_algorithm"] = options.compression
+        arguments["response_compression_algorithm"] = options.compression
+    return [f"{key}={value!r}" for key, value in arguments.items() if value]
+
+
+def _address(endpoint: Endpoint, options: InferOptions, *, grpc: bool) -> str:
+    secure = ", ssl=True" if endpoint.url.startswith("https:") else ""
+    if grpc:
+        if not endpoint.grpc_url:
+            raise SpecError("The gRPC address is not known.", hint="connect(url, grpc_url='host:8001').")
+        return repr(endpoint.grpc_url) + secure
+    parts = urlsplit(endpoint.url)
+    timeout = f", network_timeout={options.timeout:g}" if options.timeout is not None else ""
+    return repr(parts.netloc + parts.path) + secure + timeout
+
+
+def _secret(value: str, variable: str) -> str:
+    """Return a header's value with the variable in the place of the key."""
+    scheme, space, _ = value.partition(" ")
+    return f"{scheme}{space}{variable}" if space else variable
