@@ -8,6 +8,7 @@ from tritonnb.client.checks import check_inputs
 from tritonnb.client.compression import compress, decompress
 from tritonnb.client.diagnosis import diagnose
 from tritonnb.client.reasons import model_reason
+from tritonnb.client.refusals import refusal_hint
 from tritonnb.client.results import InferResult
 from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
 from tritonnb.errors import InferenceError, RequestRefusedError, nearest
@@ -83,13 +84,23 @@ def read_result(answer: Answer, placed: Mapping[str, memoryview] | None = None) 
     )
 
 
-def refused(model: str, error: ServerError) -> RequestRefusedError:
-    """Return the error of a request that the server or the model refused, with its reason and what to do."""
+def refused(model: str, error: ServerError, metadata: ModelMetadata | None = None) -> RequestRefusedError:
+    """Return the error of a request that the server or the model refused, with its reason and what to do.
+
+    Parameters
+    ----------
+    model
+        The model's name.
+    error
+        What the server answered.
+    metadata
+        What the model takes, as far as it is known.
+    """
     reason = model_reason(error.message)
     return RequestRefusedError(
         f"model {model!r} answered with an error: {reason}",
         status=error.status,
-        hint=error.hint or diagnose(reason),
+        hint=error.hint or refusal_hint(reason, metadata) or diagnose(reason),
     )
 
 
