@@ -56,6 +56,18 @@ _KNOWN = (
         "`def execute(self, requests)` in model.py returns a list with one InferenceResponse for each request.",
     ),
     (
+        r"decoupled transaction policy",
+        "it gives any number of answers: ask it with `stream(...)` instead of `infer(...)`.",
+    ),
+    (
+        r"must specify a non-zero or non-empty correlation ID",
+        "it keeps a state for each sequence: say which with sequence_id=, and sequence_start=True for the first.",
+    ),
+    (
+        r"must specify the START flag on the first request",
+        "begin the sequence with sequence_start=True; one that has ended, or was idle for too long, begins anew.",
+    ),
+    (
         r"failed to poll from model repository",
         "the server's log holds the reason; often it is the config.pbtxt, or no version folder.",
     ),

@@ -114,8 +114,11 @@ class InferOptions:
             _check_choice("compression", self.compression, COMPRESSIONS)
         if self.protocol == "grpc" and not self.binary:
             raise InferenceError("gRPC has no JSON.", hint="leave out binary=False, or protocol='grpc'.")
-        if self.shared_memory is not None and not self.binary:
-            raise InferenceError("tensors in shared memory are binary.", hint="leave out binary=False.")
+        if self.shared_memory is not None and (self.protocol == "grpc" or not self.binary):
+            raise InferenceError(
+                "tensors go through shared memory with binary HTTP requests only.",
+                hint="leave out protocol='grpc' and binary=False.",
+            )
         _check_count("classes", self.classes)
         _check_count("priority", self.priority)
         _check_seconds("timeout", self.timeout)
@@ -125,6 +128,21 @@ class InferOptions:
             _check_parameters(self.parameters)
         if self.headers:
             _check_headers(self.headers)
+
+    @property
+    def plain(self) -> bool:
+        """Whether ``outputs``, ``classes`` and ``version`` are all that makes the request's head."""
+        return not (
+            self.request_id
+            or not self.binary
+            or self.priority
+            or self.queue_timeout is not None
+            or self.parameters
+            or self.sequence_id
+            or self.headers
+            or self.compression
+            or self.scaling
+        )
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> InferOptions:
@@ -172,7 +190,7 @@ def _check_sequence(options: InferOptions) -> None:
         )
 
 
-def _check_parameters(parameters: Mapping[str, object]) -> None:
+def _check_parameters(parameters: Mapping[Any, object]) -> None:
     for name, value in parameters.items():
         if name in _RESERVED or str(name).startswith("triton_"):
             option = f"use the option {_RESERVED[name]!r}." if name in _RESERVED else ""
@@ -189,7 +207,7 @@ def _check_parameters(parameters: Mapping[str, object]) -> None:
             )
 
 
-def _check_headers(headers: Mapping[str, object]) -> None:
+def _check_headers(headers: Mapping[Any, object]) -> None:
     for name, value in headers.items():
         if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):
             raise InferenceError(f"{name!r} is not a header's name.", hint="letters, digits, '-', '_' and '.'.")

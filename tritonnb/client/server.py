@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import json
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+from tritonnb.client.administration import Administration
 from tritonnb.client.diagnosis import load_error
 from tritonnb.client.listings import ModelConfig, Statistics
+from tritonnb.client.messages import Messages
 from tritonnb.client.options import InferOptions
+from tritonnb.client.paths import model_path, quoted
 from tritonnb.client.reasons import model_reason
-from tritonnb.client.requests import prepare, read_result, refused
+from tritonnb.client.requests import read_result, refused
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
+from tritonnb.client.text import decoded
 from tritonnb.client.thumbnails import thumbnails
-from tritonnb.client.transport import PATH_SAFE, Transport
-from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, nearest
+from tritonnb.client.transport import Transport
+from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, SpecError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from tritonnb.client.connection import Answer
+    from tritonnb.client.grpc import GrpcCalls
     from tritonnb.client.results import InferResult
+    from tritonnb.client.streams import Stream
+    from tritonnb.client.transport import Message
     from tritonnb.endpoint import Endpoint
 
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 _LOAD_TIMEOUT_S = 600.0  # large models take minutes, and a load that was given up goes on in the server
 
 
-class Client:
+class Client(Administration):
     """Talks to one Triton server. Safe to use from several threads at once.
 
     Parameters
@@ -47,7 +54,11 @@ class Client:
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float = 60.0) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
         self._transport = Transport(endpoint, timeout)
+        self._messages = Messages(self._transport)
+        self._grpc: GrpcCalls | None = None
         # By model and version. A single operation on a dict each, so that threads need no lock.
         self._metadata: dict[tuple[str, str], ModelMetadata] = {}
 
@@ -87,13 +98,13 @@ class Client:
         said = self._ask_model(model, model_path(model, version))
         config = self.config(model, version)
         with _reading("a model's metadata"):
-            optional = {tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")}
+            configured = {tensor["name"]: tensor for tensor in config.get("input", ())}
             metadata = ModelMetadata(
                 said["name"],
                 tuple(said.get("versions", ())),
                 said.get("platform", ""),
-                tuple(_tensor(tensor, optional) for tensor in said.get("inputs", ())),
-                tuple(_tensor(tensor, set()) for tensor in said.get("outputs", ())),
+                tuple(_tensor(tensor, configured.get(tensor["name"], {})) for tensor in said.get("inputs", ())),
+                tuple(_tensor(tensor, {}) for tensor in said.get("outputs", ())),
                 config.get("max_batch_size", 0),
             )
         self._metadata[model, version] = metadata
@@ -112,9 +123,9 @@ class Client:
         with _reading("statistics"):
             return Statistics(said["model_stats"])
 
-    def repository_index(self) -> list[ModelState]:
-        """Return the state of every version of every model in the repository."""
-        said = self._ask("POST", "v2/repository/index", {})
+    def repository_index(self, *, ready: bool = False) -> list[ModelState]:
+        """Return the state of every version of every model in the repository, or of those alone that are ready."""
+        said = self._ask("POST", "v2/repository/index", {"ready": True} if ready else {})
         with _reading("the repository index"):
             return [
                 ModelState(
@@ -127,13 +138,26 @@ class Client:
                 for model in said
             ]
 
-    def load(self, model: str, *, timeout: float = _LOAD_TIMEOUT_S) -> None:
+    def load(
+        self,
+        model: str,
+        *,
+        config: Mapping[str, Any] | str | None = None,
+        files: Mapping[str, bytes] | None = None,
+        timeout: float = _LOAD_TIMEOUT_S,
+    ) -> None:
         """Load a model, or load it again, and return when it is ready.
 
         Parameters
         ----------
         model
             Its name in the server's repository.
+        config
+            Triton's ModelConfig, as JSON or what JSON is made of: used instead of the repository's, until the model is
+            loaded the next time.
+        files
+            The model's files by their path in its folder, such as ``1/model.onnx``: used instead of the repository's,
+            which need not know the model. They need a ``config`` too.
         timeout
             Seconds to wait.
 
@@ -141,9 +165,18 @@ class Client:
         ------
         ServerError
             It cannot be loaded; the message is the model's own reason.
+        SpecError
+            There are files without a config.
         """
+        if files and not config:
+            raise SpecError(
+                f"files for model {model!r} need a config too.", hint="load(model, config={...}, files=...)."
+            )
+        said = {f"file:{path}": b64encode(content).decode() for path, content in (files or {}).items()}
+        if config:
+            said["config"] = config if isinstance(config, str) else json.dumps(config)
         try:
-            self._control(model, "load", timeout)
+            self._control(model, "load", timeout, {"parameters": said} if said else {})
         except ServerUnreachableError:
             raise
         except ServerError as error:
@@ -187,6 +220,7 @@ class Client:
             The model is not known or not ready, or no answer came.
         """
         options = options or InferOptions()
+        self._check_key_kept(options)
         known = self._metadata.get((model, options.version))
         metadata = known or self.metadata(model, options.version)
         try:
@@ -198,9 +232,33 @@ class Client:
                 raise
         return self._infer(now, inputs, options)
 
+    def stream(
+        self, model: str, inputs: Mapping[str, object], options: InferOptions | None = None
+    ) -> Stream[InferResult]:
+        """Send one inference request over gRPC and return its answers as they come, of a decoupled model or another.
+
+        Parameters
+        ----------
+        model, inputs, options
+            As for `infer`; the timeout is how long each answer may take to come.
+
+        Raises
+        ------
+        InferenceError
+            The request does not fit the model. What the server or the model refuses is raised by the stream's steps.
+        SpecError
+            The gRPC address is not known.
+        """
+        options = options or InferOptions()
+        self._check_key_kept(options)
+        # A stream lasts: the model's metadata may as well be asked anew.
+        return self._over_grpc().stream(self.metadata(model, options.version), inputs, options)
+
     def close(self) -> None:
         """Close the connections of all threads. The client cannot be used any more."""
         self._transport.close()
+        if self._grpc:
+            self._grpc.close()
 
     def __enter__(self) -> Self:
         return self
@@ -214,23 +272,57 @@ class Client:
         return f"Client({self._transport.url!r})"
 
     def _infer(self, metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> InferResult:
-        parts, headers = prepare(metadata, inputs, options)
-        answer = self._transport.request(
-            "POST",
-            f"{model_path(metadata.name, options.version)}/infer",
-            parts,
-            headers=headers,
-            timeout=options.timeout,
-        )
-        if answer.status != _OK:
-            raise refused(metadata.name, _error(answer))
-        result = read_result(answer)
+        send = self._over_grpc().infer if options.protocol == "grpc" else self._infer_http
+        result = send(metadata, inputs, options)
         if options.classes:
             result.show_classes(thumbnails(inputs))
+        if options.decode:
+            result.update(decoded(result))
         return result
 
+    def send_infer(
+        self, model: str, options: InferOptions, parts: Sequence[bytes | memoryview], headers: Mapping[str, str]
+    ) -> Answer:
+        """Send an inference request that is ready to go, and return the answer to be read.
+
+        Raises
+        ------
+        RequestRefusedError
+            The server or the model refused it.
+        """
+        path = f"{model_path(model, options.version)}/infer"
+        return self._send(model, self._transport.message("POST", path, parts, headers), options)
+
+    def _infer_http(self, metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> InferResult:
+        if options.shared_memory is not None:
+            return options.shared_memory.infer(self, metadata, inputs, options)
+        return read_result(self._send(metadata.name, self._messages.message(metadata, inputs, options), options))
+
+    def _send(self, model: str, message: Message, options: InferOptions) -> Answer:
+        # A sequence would count a request twice.
+        answer = self._transport.exchange(message, options.timeout, again=not options.sequence_id)
+        if answer.status != _OK:
+            raise refused(model, _error(answer), self._metadata.get((model, options.version)))
+        return answer
+
+    def _over_grpc(self) -> GrpcCalls:
+        if self._grpc is None:
+            from tritonnb.client.grpc import GrpcCalls  # noqa: PLC0415  (heavy, and only for those who ask for it)
+
+            self._grpc = GrpcCalls(self._endpoint, self._timeout)
+        return self._grpc
+
+    def _check_key_kept(self, options: InferOptions) -> None:
+        if options.headers:
+            keys = {name.lower() for name in self._endpoint.headers}
+            for name in options.headers:
+                if name.lower() in keys:
+                    raise InferenceError(
+                        f"the header {name!r} is the server's own.", hint="another key: connect(url, key=...)."
+                    )
+
     def _control(self, model: str, verb: str, timeout: float | None, content: object = None) -> None:
-        path = f"v2/repository/models/{_quote(model)}/{verb}"
+        path = f"v2/repository/models/{quoted(model)}/{verb}"
         try:
             self._ask("POST", path, content or {}, timeout=timeout)
         finally:
@@ -285,17 +377,15 @@ class Client:
         return ""
 
 
-def _quote(name: str) -> str:
-    return quote(name, safe=PATH_SAFE.replace("/", "").replace("%", ""))
-
-
-def model_path(model: str, version: str) -> str:
-    """Return the path of a model, or of one of its versions, below the server's base path."""
-    return f"v2/models/{_quote(model)}" + (f"/versions/{_quote(version)}" if version else "")
-
-
-def _tensor(said: Mapping[str, Any], optional: set[str]) -> TensorMetadata:
-    return TensorMetadata(said["name"], said["datatype"], tuple(said["shape"]), said["name"] in optional)
+def _tensor(said: Mapping[str, Any], configured: Mapping[str, Any]) -> TensorMetadata:
+    layout = configured.get("format", "FORMAT_NONE")
+    return TensorMetadata(
+        said["name"],
+        said["datatype"],
+        tuple(said["shape"]),
+        configured.get("optional", False),
+        "" if layout == "FORMAT_NONE" else layout,
+    )
 
 
 @contextlib.contextmanager

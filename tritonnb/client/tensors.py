@@ -8,11 +8,12 @@ the JSON itself, as ``data``.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +46,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _LITTLE_ENDIAN = {datatype: dtype.newbyteorder("<") for datatype, dtype in DTYPES.items()}
 _DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _LENGTH = struct.Struct("<I")
+_USUAL = 4096  # no JSON that is longer is remembered
 _BINARY_ONLY = ("FP16", "BF16")
 
 
@@ -286,7 +288,9 @@ def encode_request(
     return [encoded, *tensors], len(encoded)
 
 
-def decode_answer(body: bytes | bytearray, header_length: str | None = None) -> InferAnswer:
+def decode_answer(
+    body: bytes | bytearray, header_length: str | None = None, placed: Mapping[str, memoryview] | None = None
+) -> InferAnswer:
     """Return what the body of an inference answer says.
 
     Parameters
@@ -295,6 +299,8 @@ def decode_answer(body: bytes | bytearray, header_length: str | None = None) -> 
         All of it.
     header_length
         The answer's ``Inference-Header-Content-Length`` as it came; None where the answer is JSON alone.
+    placed
+        The room in shared memory of outputs that are not in the answer itself, by name.
 
     Raises
     ------
@@ -305,40 +311,79 @@ def decode_answer(body: bytes | bytearray, header_length: str | None = None) -> 
         end = len(body) if header_length is None else int(header_length)
         if not 0 <= end <= len(body):
             raise _malformed(f"its header should have {end} bytes, but the whole body has {len(body)}")
-        header = json.loads(body[:end])
-        outputs, used = _decode_outputs(header.get("outputs", []), memoryview(body)[end:])
-        model, version = str(header.get("model_name", "")), str(header.get("model_version", ""))
-        request_id = str(header.get("id", ""))
-        parameters = dict(header.get("parameters", {}))
+        raw = bytes(memoryview(body)[:end])
+        header = _usual_header(raw) if end <= _USUAL else _read_header(raw)
+        outputs, used = _decode_outputs(header.outputs, memoryview(body)[end:], placed or {})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, InferenceError):
             raise
         raise _malformed(f"{type(error).__name__}: {error}") from error
     if used != len(body) - end:
         raise _malformed(f"its tensors have {used} bytes, but {len(body) - end} came")
-    return InferAnswer(model, version, request_id, outputs, parameters)
+    return InferAnswer(header.model, header.version, header.id, outputs, dict(header.parameters))
 
 
-def _decode_outputs(described: Sequence[Mapping[str, Any]], raw: memoryview) -> tuple[dict[str, NDArray[Any]], int]:
-    outputs: dict[str, NDArray[Any]] = {}
+class _Output(NamedTuple):
+    """An output as an answer's JSON describes it: with its elements, or with the size of its bytes."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Any
+    size: int
+
+
+class _Header(NamedTuple):
+    """The JSON of an answer. Answers share it: it is not to be changed."""
+
+    model: str
+    version: str
+    id: str
+    outputs: tuple[_Output, ...]
+    parameters: dict[str, Any]
+
+
+def _read_header(raw: bytes) -> _Header:
+    header = json.loads(raw)
+    return _Header(
+        str(header.get("model_name", "")),
+        str(header.get("model_version", "")),
+        str(header.get("id", "")),
+        tuple(_read_output(output) for output in header.get("outputs", [])),
+        dict(header.get("parameters", {})),
+    )
+
+
+#: Most answers describe their outputs as the one before did.
+_usual_header = functools.lru_cache(maxsize=64)(_read_header)
+
+
+def _read_output(output: Mapping[str, Any]) -> _Output:
+    name, shape = str(output["name"]), tuple(int(size) for size in output["shape"])
+    if min(shape, default=0) < 0:
+        raise _malformed(f"output {name!r} has the shape {list(shape)}")
+    parameters = output.get("parameters", {})
+    size = int(parameters.get("binary_data_size", -1))
+    return _Output(name, str(output["datatype"]), shape, output.get("data"), size)
+
+
+def _decode_outputs(
+    outputs: Sequence[_Output], raw: memoryview, placed: Mapping[str, memoryview]
+) -> tuple[dict[str, NDArray[Any]], int]:
+    arrays: dict[str, NDArray[Any]] = {}
     position = 0
-    for output in described:
-        name, datatype, shape = (
-            str(output["name"]),
-            str(output["datatype"]),
-            [int(d) for d in output["shape"]],
-        )
-        if min(shape, default=0) < 0:
-            raise _malformed(f"output {name!r} has the shape {shape}")
-        if "data" in output:
-            outputs[name] = _decode_json_data(output["data"], datatype, shape)
-            continue
-        size = int(output["parameters"]["binary_data_size"])
-        if not 0 <= size <= len(raw) - position:
+    for name, datatype, shape, data, size in outputs:
+        if data is not None:
+            arrays[name] = _decode_json_data(data, datatype, shape)
+        elif name in placed:
+            room = math.prod(shape) * dtype_of(datatype).itemsize
+            arrays[name] = decode_tensor(bytearray(placed[name][:room]), datatype, shape)
+        elif 0 <= size <= len(raw) - position:
+            arrays[name] = decode_tensor(raw[position : position + size], datatype, shape)
+            position += size
+        else:
             raise _malformed(f"output {name!r} should have {size} bytes, but {len(raw) - position} are left")
-        outputs[name] = decode_tensor(raw[position : position + size], datatype, shape)
-        position += size
-    return outputs, position
+    return arrays, position
 
 
 def _decode_json_data(data: object, datatype: str, shape: Sequence[int]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from tritonnb.client.connection import Answer, ClosedBeforeAnswerError, Connection
+from tritonnb.client.paths import PATH_SAFE
 from tritonnb.errors import ServerUnreachableError, SpecError
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
     from tritonnb.endpoint import Endpoint
-
-#: What a path may hold as it is (RFC 3986). Triton compares paths as they come, without unquoting them.
-PATH_SAFE = "/%~!$&'()*+,;=:@"
 
 
 class Message(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tritonnb.client.server import model_path
+from tritonnb.client.paths import model_path
 from tritonnb.client.tensors import HEADER_LENGTH, datatype_of, encode_request, encode_tensor
 from tritonnb.client.transport import header_lines, parse_url
 from tritonnb.errors import SpecError
