@@ -9,11 +9,9 @@ import numpy as np
 from tritonnb.errors import InferenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
-    from tritonnb.client.results import TensorMetadata
+    from tritonnb.client.results import InferResult, TensorMetadata
 
 _BINARY = (bytes, bytearray, memoryview)
 
@@ -53,20 +51,16 @@ def strings(tensor: TensorMetadata, value: object) -> NDArray[Any]:
     raise InferenceError(f"the input {tensor.name!r} {what}, BYTES (text or bytes) is expected.", hint=hint)
 
 
-def decoded(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return outputs with the elements of BYTES tensors as ``str`` objects instead of ``bytes``.
-
-    Parameters
-    ----------
-    outputs
-        Arrays by name; those that hold no text stay as they are.
+def with_text(result: InferResult) -> InferResult:
+    """Return a result, now with ``str`` objects instead of ``bytes`` in its BYTES tensors.
 
     Raises
     ------
     InferenceError
         An element is not UTF-8.
     """
-    return {name: _decoded(name, array) if array.dtype.kind == "O" else array for name, array in outputs.items()}
+    result.update({name: _decoded(name, array) for name, array in result.items() if array.dtype.kind == "O"})
+    return result
 
 
 def _decoded(name: str, array: NDArray[Any]) -> NDArray[Any]:
