@@ -386,6 +386,9 @@ class Deployment(Served):
             error.message = run.cells.located(error.message)
             raise
 
+    def _inference_needs_key(self) -> bool:
+        return self.spec.auth
+
     def delete(self) -> None:
         """Stop the server and remove all that was made for it. May be called again."""
         with self._switching:

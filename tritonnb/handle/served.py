@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb.client import Client, Health, ModelList, read_metrics
 from tritonnb.client.options import InferOptions
+from tritonnb.client.random_inputs import made_up
 from tritonnb.client.timing import timed_infer
 from tritonnb.errors import ServerError, SpecError, nearest
+from tritonnb.handle.protocol import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
+    from numpy.typing import NDArray
+
     from tritonnb.client import InferResult, Metrics, ModelConfig, ModelMetadata, Statistics
+    from tritonnb.client.code import Snippet
     from tritonnb.endpoint import Endpoint
     from tritonnb.measure.report import Report
 
@@ -26,7 +32,7 @@ T = TypeVar("T")
 ANSWER_WITHIN_S = 5.0
 
 
-class Served(ABC):
+class Served(Protocol):
     """A handle on a Triton server: a context manager that lets go of it at the end. Thread-safe.
 
     Parameters
@@ -286,6 +292,53 @@ class Served(ABC):
             f"The instances of {model!r} cannot be changed: {self.name!r} is a server that somebody else runs.",
             hint="measure it as it is, without `instances`.",
         )
+
+    def random_inputs(
+        self,
+        model: str,
+        *,
+        batch_size: int = 1,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        seed: int = 0,
+        but: Collection[str] = (),
+    ) -> dict[str, NDArray[Any]]:
+        """Return inputs that a model takes, made up: see `tritonnb.client.random_inputs.made_up`."""
+        return made_up(self.metadata(model), batch_size=batch_size, shapes=shapes, seed=seed, but=but)
+
+    def code(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        language: str = "curl",
+        *,
+        names: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Snippet:
+        """Return a request as a command or a program that needs no tritonnb; nothing is sent.
+
+        Parameters
+        ----------
+        model, inputs, **options
+            As for `infer`.
+        language
+            ``"curl"``, for a shell; or ``"python"``, which uses tritonclient.
+        names
+            By input name, a Python expression for what was given, such as the variable's name; else its values are
+            written out, or into a file.
+
+        Returns
+        -------
+        Snippet
+            Its ``text`` never holds the key; ``write(folder)`` writes the files that it reads.
+        """
+        from tritonnb.client.code import snippet  # noqa: PLC0415  (few ask for it)
+
+        said = InferOptions.of(options)
+        endpoint = self.endpoint if self._inference_needs_key() else replace(self.endpoint, headers={})
+        return snippet(language, endpoint, self.metadata(model, said.version), inputs, said, names=names)
+
+    def _inference_needs_key(self) -> bool:
+        return bool(self.endpoint.headers)
 
     def client(self, protocol: str = "http") -> Any:
         """Return a client of NVIDIA's ``tritonclient`` for this server, with the key in its place.
