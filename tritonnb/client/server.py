@@ -16,7 +16,7 @@ from tritonnb.client.paths import model_path, quoted
 from tritonnb.client.reasons import model_reason
 from tritonnb.client.requests import read_result, refused
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
-from tritonnb.client.text import decoded
+from tritonnb.client.text import with_text
 from tritonnb.client.thumbnails import thumbnails
 from tritonnb.client.transport import Transport
 from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, SpecError, nearest
@@ -276,9 +276,7 @@ class Client(Administration):
         result = send(metadata, inputs, options)
         if options.classes:
             result.show_classes(thumbnails(inputs))
-        if options.decode:
-            result.update(decoded(result))
-        return result
+        return with_text(result) if options.decode else result
 
     def send_infer(
         self, model: str, options: InferOptions, parts: Sequence[bytes | memoryview], headers: Mapping[str, str]
