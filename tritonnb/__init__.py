@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tritonnb.deploying import deploy
     from tritonnb.errors import TritonNbError
     from tritonnb.handle import Connection, Deployment, connect, deployment, deployments
+    from tritonnb.session import InferenceSession
     from tritonnb.spec import Spec
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "Deployment",
     "Health",
     "InferResult",
+    "InferenceSession",
     "ModelMetadata",
     "ModelState",
     "Spec",
@@ -44,6 +46,7 @@ _HOMES = {
     "Deployment": "handle",
     "Health": "client",
     "InferResult": "client",
+    "InferenceSession": "session",
     "ModelMetadata": "client",
     "ModelState": "client",
     "Spec": "spec",
