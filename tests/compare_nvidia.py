@@ -120,7 +120,7 @@ def differences(here: Served, there: Served, ignored: set[str]) -> dict[str, lis
     if "READY" not in {here.state, there.state}:
         return {"loads": []}
     if here.state != there.state:
-        return {"loads": [f"{side}: {it.reason}" for side, it in (("here", here), ("there", there)) if it.reason]}
+        return {"loads": [f"{side}: {it.reason or it.state}" for side, it in (("here", here), ("there", there))]}
     return {
         "loads": [],
         "metadata": list(field_differences(here.metadata, there.metadata, set())),
