@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -159,6 +161,25 @@ def test_a_kept_connection_closed_before_the_answer_is_tried_again_once(scripted
     sender.request("GET", "x")
     assert sender.request("GET", "x").body == b"ok"
     assert server.accepted == 2
+
+
+def test_what_must_not_be_sent_twice_is_not(scripted, transport):
+    reached = []
+
+    def answers_once_then_closes_on_the_next(connection):
+        answers(OK)(connection)
+        reached.append(read_request(connection)[1])
+
+    server = scripted(answers_once_then_closes_on_the_next, answers(OK))
+    sender = transport(server)
+
+    sender.request("POST", "x", [b"1"])
+    with pytest.raises(ServerUnreachableError, match="was not sent again, because it may have been executed"):
+        sender.request("POST", "x", [b"2"], again=False)
+
+    assert reached == [b"2"]
+    assert server.accepted == 1
+    assert sender.request("POST", "x", [b"3"], again=False).body == b"ok"
 
 
 def test_a_new_connection_closed_before_the_answer_is_an_error(scripted, transport):
@@ -319,6 +340,72 @@ def test_threads_have_connections_of_their_own_and_get_their_own_answers(scripte
 
     assert not wrong
     assert server.accepted == 8
+
+
+GREENLETS = """
+from gevent import monkey
+
+monkey.patch_all({patched})
+import sys
+import gevent
+from tritonnb.client.transport import Transport
+from tritonnb.endpoint import Endpoint
+
+transport = Transport(Endpoint(sys.argv[1]), 20)
+transport.request("POST", "x", [b"before"])
+
+def ask(n):
+    for k in range(20):
+        sent = b"%d.%d" % (n, k)
+        got = transport.request("POST", "x", [sent]).body
+        assert got == sent, (sent, got)
+
+gevent.joinall([gevent.spawn(ask, n) for n in range(8)], raise_error=True)
+try:
+    transport.request("POST", "waits", timeout=0.2)
+except Exception as error:
+    assert "did not answer" in str(error), error
+else:
+    raise AssertionError("no timeout")
+print("all answers are right")
+"""
+
+
+@pytest.mark.parametrize("patched", ["", "thread=False"], ids=["all", "all but threads"])
+def test_greenlets_of_a_patched_program_get_their_own_answers_and_run_side_by_side(scripted, patched):
+    together = threading.Barrier(8)
+
+    def answers_the_first_eight_together(connection):
+        while (request := read_request(connection))[0]:
+            if request[1].endswith(b".0"):
+                together.wait(10)
+            if "waits" in request[0]:
+                connection.recv(1)
+                return
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(request[1]) + request[1])
+
+    server = scripted(answers_the_first_eight_together)
+    done = subprocess.run(
+        [sys.executable, "-c", GREENLETS.format(patched=patched), server.url],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.stdout.strip() == "all answers are right", done.stderr
+
+
+def test_requests_from_an_event_loops_threads_get_their_own_answers(scripted, transport):
+    sender = transport(scripted(keeps_answering))
+
+    async def ask_many():
+        sent = [b"%d" % n for n in range(40)]
+        got = await asyncio.gather(*(asyncio.to_thread(sender.request, "POST", "x", [body]) for body in sent))
+        return sent, [bytes(answer.body) for answer in got]
+
+    sent, got = asyncio.run(ask_many())
+    assert got == sent
 
 
 def test_a_thread_that_ended_leaves_no_connection_open(scripted, transport):
