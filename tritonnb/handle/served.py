@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +11,6 @@ from tritonnb.client.options import InferOptions
 from tritonnb.client.random_inputs import made_up
 from tritonnb.client.timing import timed_infer
 from tritonnb.errors import ServerError, SpecError, nearest
-from tritonnb.handle.protocol import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +31,7 @@ T = TypeVar("T")
 ANSWER_WITHIN_S = 5.0
 
 
-class Served(Protocol):
+class Served(ABC):
     """A handle on a Triton server: a context manager that lets go of it at the end. Thread-safe.
 
     Parameters
