@@ -20,7 +20,7 @@ from tritonnb.errors import ServerError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from _typeshed import ReadableBuffer
 
@@ -134,15 +134,41 @@ class Connection:
         """Read the answer to the request that was sent."""
         self._deadline = deadline
         try:
-            status, headers = self._read_head()
-            while status < _OK:  # 100 Continue, 103 Early Hints: the answer follows
-                status, headers = self._read_head()
+            status, headers = self._read_final_head()
             body = self._read_body(status, headers)
         except BlockingIOError as error:  # the kernel's word for a timeout
             raise TimeoutError from error
         if self._received or "close" in headers.get("connection", "").lower():
             self.spent = True
         return Answer(status, headers, body)
+
+    def receive_in_pieces(self, wait_s: float) -> tuple[int, Iterator[bytearray]]:
+        """Read the beginning of the answer, and return its status and the pieces of its body as they come.
+
+        This connection is not to be used again.
+
+        Parameters
+        ----------
+        wait_s
+            How long each piece may take, in seconds.
+        """
+        self._deadline = time.monotonic() + wait_s
+        try:
+            status, headers = self._read_final_head()
+        except BlockingIOError as error:
+            raise TimeoutError from error
+        return status, self._pieces(status, headers, wait_s)
+
+    def _pieces(self, status: int, headers: Mapping[str, str], wait_s: float) -> Iterator[bytearray]:
+        try:
+            if not _is_chunked(headers):
+                yield self._read_body(status, headers)
+                return
+            while chunk := self._read_chunk():
+                yield chunk
+                self._deadline = time.monotonic() + wait_s
+        except BlockingIOError as error:
+            raise TimeoutError from error
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when an answer comes."""
@@ -210,11 +236,20 @@ class Connection:
             self._usual_head, self._usual = head, _parse_head(head)
         return self._usual
 
+    def _read_final_head(self) -> tuple[int, dict[str, str]]:
+        status, headers = self._read_head()
+        while status < _OK:  # 100 Continue, 103 Early Hints: the answer follows
+            status, headers = self._read_head()
+        return status, headers
+
     def _read_body(self, status: int, headers: Mapping[str, str]) -> bytearray:
         if status in (_NO_CONTENT, _NOT_MODIFIED):
             return bytearray()
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            return self._read_chunks()
+        if _is_chunked(headers):
+            body = bytearray()
+            while chunk := self._read_chunk():
+                body += chunk
+            return body
         length = headers.get("content-length")
         if length is None:
             return self._read_to_end()
@@ -251,23 +286,23 @@ class Connection:
         del self._received[: end + 2]
         return line
 
-    def _read_chunks(self) -> bytearray:
-        body = bytearray()
-        while True:
-            line = self._read_line().partition(b";")[0].strip()
-            try:
-                size = int(line, 16)
-            except ValueError:
-                size = -1
-            if size < 0:
-                raise _bad_framing(f"a chunk's size is {line!r}")
-            if size == 0:
-                while self._read_line():
-                    pass  # trailers
-                return body
-            body += self._read_exactly(size)
-            if self._read_line():
-                raise _bad_framing("a chunk does not end where it should")
+    def _read_chunk(self) -> bytearray:
+        """Return the next chunk; an empty one is the last."""
+        line = self._read_line().partition(b";")[0].strip()
+        try:
+            size = int(line, 16)
+        except ValueError:
+            size = -1
+        if size < 0:
+            raise _bad_framing(f"a chunk's size is {line!r}")
+        if size == 0:
+            while self._read_line():
+                pass  # trailers
+            return bytearray()
+        chunk = self._read_exactly(size)
+        if self._read_line():
+            raise _bad_framing("a chunk does not end where it should")
+        return chunk
 
     def _read_to_end(self) -> bytearray:
         self.spent = True
@@ -288,6 +323,10 @@ def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return int(code), headers
+
+
+def _is_chunked(headers: Mapping[str, str]) -> bool:
+    return "chunked" in headers.get("transfer-encoding", "").lower()
 
 
 def _not_http(seen: bytes | bytearray) -> ServerError:

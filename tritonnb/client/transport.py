@@ -14,11 +14,12 @@ from urllib.parse import quote, urlsplit
 
 from tritonnb.client.connection import Answer, ClosedBeforeAnswerError, Connection
 from tritonnb.client.paths import PATH_SAFE
+from tritonnb.client.streams import Stream
 from tritonnb.errors import ServerUnreachableError, SpecError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from _typeshed import ReadableBuffer
 
@@ -137,6 +138,41 @@ class Transport:
                         told = f"{error}; the request was not sent again, because it may have been executed"
                         raise ClosedBeforeAnswerError(told) from error
             return self._ask(self.connect(deadline), message, deadline)
+        except OSError as error:
+            self.explain(error, message, seconds)
+
+    def stream(self, message: Message, timeout: float | None = None) -> tuple[int, Stream[bytearray]]:
+        """Send a message over a connection of its own, and return the answer's status and its body as it comes.
+
+        Parameters
+        ----------
+        message
+            Made by `message`.
+        timeout
+            Seconds that each piece of the answer may take, None for the transport's own.
+
+        Raises
+        ------
+        ServerUnreachableError, ServerError
+            As `request` does, and the stream's steps too.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        try:
+            connection = self.connect(deadline)
+            try:
+                connection.send(message.parts, message.size, deadline)
+                status, pieces = connection.receive_in_pieces(seconds)
+            except BaseException:
+                connection.close()
+                raise
+        except OSError as error:
+            self.explain(error, message, seconds)
+        return status, Stream(self._explained(pieces, message, seconds), connection.shut)
+
+    def _explained(self, pieces: Iterator[bytearray], message: Message, seconds: float) -> Iterator[bytearray]:
+        try:
+            yield from pieces
         except OSError as error:
             self.explain(error, message, seconds)
 
