@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytest_plugins = ["docker_session"]
+pytest_plugins = ["docker_session", "docker_registry"]
 
 SHARED_MEMORY = Path("/dev/shm")
 REGION_PREFIX = "tritonnb_"

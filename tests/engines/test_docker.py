@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -328,16 +327,6 @@ def kernel(tmp_path, repository, triton_image):
     for process in started:
         process.kill()
         process.communicate()
-
-
-@pytest.mark.parametrize("after_s", [0.3, 0.6, 0.9, 1.2, 1.6, 2.5])
-def test_a_kernel_that_is_killed_at_any_moment_leaves_no_container(kernel, docker_client, after_s):
-    process = kernel("killed")
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(after_s)
-    process.kill()
-    assert eventually(lambda: not list((home() / "deployments").glob("killed-*")))
-    assert not containers(docker_client, "killed")
 
 
 def test_a_kernel_that_is_killed_while_it_serves_leaves_no_container(kernel, docker_client):

@@ -2,76 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
-from docker.errors import ImageNotFound
 
 from tritonnb.engines.images import Layers, local_image, pull
 from tritonnb.errors import EngineError
 
 pytestmark = pytest.mark.requires("engine", "docker", "docker-registry")
-
-REGISTRY = shutil.which("docker-registry")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """Run Debian's docker-registry on loopback; return its address and its folder."""
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        at = f"127.0.0.1:{listener.getsockname()[1]}"
-    (folder / "config.yml").write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
-        f"http: {{addr: {at}}}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([REGISTRY, "serve", folder / "config.yml"], stdout=log, stderr=log)
-    try:
-        host, _, port = at.partition(":")
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                socket.create_connection((host, int(port)), 1).close()
-                break
-            time.sleep(0.05)
-        yield at, folder
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture
-def pushed(registry, docker_client, tmp_path):
-    """Push an image of two layers that says to hold release 25.12, and forget it here."""
-    names = []
-
-    def push(name):
-        full = f"{registry[0]}/{name}"
-        for layer in ("first", "second"):
-            (tmp_path / layer).write_bytes(os.urandom(20_000_000))
-        (tmp_path / "Dockerfile").write_text(
-            "FROM scratch\nCOPY first /first\nCOPY second /second\nLABEL tritonnb.triton.release=25.12\n"
-        )
-        docker_client.images.build(path=str(tmp_path), tag=full, rm=True)
-        told = docker_client.api.push(full)
-        assert "error" not in told, told
-        docker_client.images.remove(full)
-        names.append(full)
-        return full
-
-    yield push
-    for name in names:
-        with contextlib.suppress(ImageNotFound):
-            docker_client.images.remove(name)
 
 
 def test_an_image_is_pulled_with_one_progress_and_tells_its_release(pushed, docker_client):
@@ -98,6 +40,17 @@ def test_a_layer_that_arrives_damaged_is_told_and_can_be_pulled_again_once_it_is
     for path, content in whole.items():
         path.write_bytes(content)
     assert pull(docker_client, name, lambda *_: None).release == (25, 12)
+
+
+def test_a_pull_that_is_cut_off_is_told_and_taken_up_again(pushed, line, docker_client):
+    pushed("triton:cut")
+    name = f"{line.at}/triton:cut"
+    line.cut = 1
+    told = []
+    image = pull(docker_client, name, lambda text, _: told.append(text))
+    assert image.release == (25, 12)
+    assert line.cut == 0
+    assert any("was cut off" in text and "once more" in text for text in told), told
 
 
 def test_a_tag_that_the_registry_has_not_is_told(registry, docker_client):
@@ -144,8 +97,32 @@ def test_layers_add_up_to_one_progress_that_never_goes_back():
     assert str(layers) == "2 of 2 layers, 40 of 40 MB so far"
 
 
-def test_ctrl_c_breaks_a_pull_off(docker_client):
-    """A registry that accepts and never answers stands for a slow one."""
+def test_ctrl_c_breaks_a_pull_off_and_the_daemon_goes_no_further(pushed, line, docker_client):
+    pushed("triton:slow")
+    line.pause_s = 0.05  # so its 40 MB take half a minute
+    told = []
+
+    def interrupt():
+        deadline = time.monotonic() + 20
+        while line.carried < 3_000_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        told.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        pull(docker_client, f"{line.at}/triton:slow", lambda *_: None)
+    assert time.monotonic() - told[0] < 2
+    deadline = time.monotonic() + 10
+    while not line.is_idle and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert line.is_idle
+    assert local_image(docker_client, f"{line.at}/triton:slow") is None
+    line.pause_s = 0
+    assert pull(docker_client, f"{line.at}/triton:slow", lambda *_: None).release == (25, 12)
+
+
+def test_ctrl_c_is_heard_while_a_registry_says_nothing(docker_client):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -271,6 +271,12 @@ def deployed(models):
 
 
 @pytest.fixture
+def traces(unused_name):
+    """Return the traces of a deployment that is still to be made."""
+    return Traces(unused_name)
+
+
+@pytest.fixture
 def unused_name():
     """Return a deployment's name that nobody else uses."""
     return new_name()
