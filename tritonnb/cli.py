@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
+from tritonnb.benching import add_options, arguments, p95_ms, save
 from tritonnb.errors import Interrupted, TritonNbError, nearest
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
+_KEY = "TRITONNB_KEY"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +74,14 @@ def command_line() -> argparse.ArgumentParser:
     logs.add_argument("name", metavar="NAME", help="the deployment")
     logs.add_argument("--lines", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
     logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes to it")
+    bench = verb("bench", _bench, "Measure how fast a model of any v2 server answers, and recommend a load.")
+    bench.add_argument("url", metavar="URL", help="the server's HTTP address; host:port will do")
+    bench.add_argument("model", metavar="MODEL", help="the server's name of the model")
+    bench.add_argument("--model-version", default="", metavar="V", help="a version of the model (default: the latest)")
+    bench.add_argument("--grpc-url", default="", metavar="HOST:PORT", help="its gRPC address")
+    bench.add_argument("--metrics-url", default="", metavar="URL", help="the address of its metrics, for GPUs")
+    add_options(bench)
+    bench.epilog = f"The server's key is taken from the environment, {_KEY}."
     verb("doctor", _doctor, "Look at what this machine has for serving, what it lacks and how to mend it.")
     verb("clean", _clean, "Remove what dead deployments have left, and engines that this release does not use.")
     engine = verbs.add_parser("engine", help="The embedded engine: `engine install` builds it ahead of its first use.")
@@ -136,6 +147,25 @@ def _logs(options: argparse.Namespace) -> int:
     for piece in log_pieces(record_named(options.name), options.lines, follow=options.follow):
         print(piece, end="", flush=True)
     return OK
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from tritonnb.handle import connect  # noqa: PLC0415
+
+    limit, asked = p95_ms(options.p95), arguments(options)
+    # Not an option: other users of the machine can read a command line.
+    key = os.environ.get(_KEY, "")
+    with connect(options.url, key=key, grpc_url=options.grpc_url, metrics_url=options.metrics_url) as server:
+        report = server.measure(options.model, version=options.model_version, **asked)
+    save(report, options)
+    advice = report.recommend(p95_ms=limit)
+    print(report)
+    print(advice)
+    if options.write_config:
+        print(advice.config_change())
+    if report.ended_early == "interrupted":
+        return INTERRUPTED
+    return FAILED if report.partial else OK
 
 
 def _doctor(_: argparse.Namespace) -> int:

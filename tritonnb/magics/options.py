@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tritonnb.benching import add_options
 from tritonnb.magics.parser import MagicParser, Reference
 
 ENGINES = ("auto", "embedded", "docker")
@@ -139,6 +140,22 @@ def _infer() -> MagicParser:
     return _out(parser)
 
 
+def _bench() -> MagicParser:
+    parser = MagicParser(
+        "%triton_bench",
+        "Measure how fast a model answers: batch sizes against loads, with charts and a recommendation.",
+        "  %triton_bench densenet_onnx --batch 1,2,4,8 --concurrency 1,4 --p95 20ms\n"
+        "  report = %triton_bench densenet_onnx data_0=$pictures --rate 50,100 --poisson\n"
+        "  %triton_bench densenet_onnx --instances 1,2 --concurrency 1,8 --write-config\n"
+        "Ctrl-C ends it; what was measured until then is returned.",
+    )
+    _model(parser)
+    parser.add_argument("inputs", nargs="*", type=Reference, metavar="input=$array", help="your own, sent row by row")
+    parser.add_argument("--instances", metavar="1,2", help="counts of instances; afterwards it is served as before")
+    add_options(parser)
+    return _out(parser)
+
+
 def _health() -> MagicParser:
     return _on(MagicParser("%triton_health", "Show whether the server and each of its models are live and ready."))
 
@@ -272,6 +289,7 @@ PARSERS: dict[str, MagicParser] = {
     for parser in (
         _deploy(),
         _infer(),
+        _bench(),
         _health(),
         _models(),
         _metadata(),

@@ -145,22 +145,23 @@ def recommend(report: Report, p95_limit_us: float | None = None) -> Advice:
 def _choice(report: Report, p95_limit_us: float | None, best: Point | None) -> list[str]:
     if best is not None:
         within = "" if p95_limit_us is None else f" within p95 {milliseconds(p95_limit_us)} ms"
-        return [f"Most throughput{within}: {best}, {_figures(best)}."]
+        return [f"Most throughput{within}: {report.label(best)}, {_figures(best)}."]
     nearest = min((p for p in report.points if p.latency), key=lambda p: p.latency.p95_us if p.latency else 0.0)
     limit = milliseconds(p95_limit_us or 0.0)
-    return [f"No point keeps p95 within {limit} ms; the nearest is {nearest}, {_figures(nearest)}."]
+    return [f"No point keeps p95 within {limit} ms; the nearest is {report.label(nearest)}, {_figures(nearest)}."]
 
 
 def _about_the_knee(report: Report, at_knee: Point | None) -> list[str]:
     if at_knee is None:
         return []
-    told = f"The knee is at {at_knee}, {_figures(at_knee)}"
+    told = f"The knee is at {report.label(at_knee)}, {_figures(at_knee)}"
     beyond = next_load(report.points, at_knee)
     if beyond is None or at_knee.latency is None or beyond.latency is None:
         return [f"{told}; no higher load was measured, so it may lie further up."]
     throughput = beyond.inferences_per_s / at_knee.inferences_per_s - 1
     latency = beyond.latency.mean_us / at_knee.latency.mean_us - 1
-    return [f"{told}; the next load, {beyond}, brings {throughput:+.0%} throughput and {latency:+.0%} mean latency."]
+    more = f"{throughput:+.0%} throughput and {latency:+.0%} mean latency"
+    return [f"{told}; the next load, {report.label(beyond)}, brings {more}."]
 
 
 def _doubts(chosen: Point) -> list[str]:

@@ -78,9 +78,8 @@ def overview(report: Report, p95_limit_us: float | None = None) -> Chart:
     best = knee(report.points)
     alt = f"Latency, throughput, distribution and split of the time of {report.model}."
     if best and best.latency:
-        alt += (
-            f" The knee is at {best}: {best.inferences_per_s:.3g} inferences/s, p95 {_ms(best.latency.p95_us):.3g} ms."
-        )
+        figures = f"{best.inferences_per_s:.3g} inferences/s, p95 {_ms(best.latency.p95_us):.3g} ms"
+        alt += f" The knee is at {report.label(best)}: {figures}."
     chart = Chart(alt, width=11, height=7.5)
     axes = chart.subplots(2, 2)
     draw_throughput(axes[0, 0], report, p95_limit_us)
@@ -105,7 +104,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
         points = [pair[index] for pair in pairs]
         throughput.barh(at, [point.inferences_per_s for point in points], **look)
         latency.barh(at, [_ms(point.latency.p95_us) if point.latency else 0 for point in points], **look)
-    throughput.set_yticks(range(len(pairs)), [str(after) for _, after in pairs])
+    throughput.set_yticks(range(len(pairs)), [comparison.after.label(after) for _, after in pairs])
     throughput.set_ylim(max(len(pairs), 4) - 0.5, -0.5)
     dress(throughput, title="Throughput (more is better)", x="inferences/s", y="", values="x")
     dress(latency, title="p95 latency (less is better)", x="ms", y="", values="x")
@@ -160,7 +159,7 @@ def draw_split(axes: Axes, report: Report) -> None:
         left = [sum(pair) for pair in zip(left, widths, strict=True)]
     words = ["batch size", _load_name(report), "instances"]
     ticks = [[str(point.batch_size), point.load_text, str(point.instances)] for point in points]
-    told = 3 if any(point.instances for point in points) else 2
+    told = 3 if report.several_instances else 2
     axes.set_yticks(range(len(points)), [", ".join(tick[:told]) for tick in ticks])
     axes.set_ylim(max(len(points), 4) - 0.5, -0.5)  # the first on top; few bars stay slim
     dress(axes, title="Where the time goes (means)", x="ms", y=", ".join(words[:told]), values="x")
@@ -208,13 +207,9 @@ def _series(report: Report) -> dict[str, list[Point]]:
     """Return the answered points of each batch size and count of instances, in the order of their load."""
     series: dict[str, list[Point]] = {}
     for point in _answered(report.points):
-        series.setdefault(_series_name(point), []).append(point)
+        instances = f", {point.instances} instance{'s' * (point.instances != 1)}" if report.several_instances else ""
+        series.setdefault(f"batch {point.batch_size}{instances}", []).append(point)
     return {name: sorted(points, key=load_value) for name, points in series.items()}
-
-
-def _series_name(point: Point) -> str:
-    instances = f", {point.instances} instance{'s' * (point.instances != 1)}" if point.instances else ""
-    return f"batch {point.batch_size}{instances}"
 
 
 def _bars(report: Report) -> Sequence[Point]:

@@ -12,7 +12,7 @@ from tritonnb.render.html import table
 from tritonnb.render.text import stable_output, text_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from tritonnb.measure.chart import Chart
     from tritonnb.measure.point import Point
@@ -67,10 +67,10 @@ class Comparison:
 
     def _shown(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         if stable_output():
-            return ("Load",), [(str(after),) for _, after in self.pairs]
+            return ("Load",), [(self.after.label(after),) for _, after in self.pairs]
         return ("Load", "Inferences/s", "p50 ms", "p95 ms", "p99 ms"), [
             (
-                str(after),
+                self.after.label(after),
                 _change(before.inferences_per_s, after.inferences_per_s),
                 *(_change(*_latencies(before, after, name), milliseconds) for name in _LATENCIES),
             )
@@ -106,7 +106,7 @@ def compare(before: Report, after: Report) -> Comparison:
     SpecError
         They have no load in common.
     """
-    by_instances = all(len({point.instances for point in report.points}) > 1 for report in (before, after))
+    by_instances = before.several_instances and after.several_instances
 
     def load(point: Point) -> tuple[object, ...]:
         return (point.batch_size, point.concurrency, point.request_rate, point.instances if by_instances else None)
@@ -116,13 +116,13 @@ def compare(before: Report, after: Report) -> Comparison:
     if not pairs:
         raise SpecError(
             "The reports have no load in common.",
-            hint=f"before: {_loads(before.points)}; after: {_loads(after.points)}.",
+            hint=f"before: {_loads(before)}; after: {_loads(after)}.",
         )
     return Comparison(before, after, pairs, tuple(_differences(before, after)))
 
 
-def _loads(points: Sequence[Point]) -> str:
-    return " | ".join(map(str, points)) or "no point"
+def _loads(report: Report) -> str:
+    return " | ".join(map(report.label, report.points)) or "no point"
 
 
 def _differences(before: Report, after: Report) -> list[str]:

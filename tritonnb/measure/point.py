@@ -275,9 +275,8 @@ class Point:
         return f"{self.request_rate:g}" if self.concurrency is None else str(self.concurrency)
 
     def __str__(self) -> str:
-        instances = f", {self.instances} instance{'s' * (self.instances != 1)}" if self.instances else ""
         load = "requests/s" if self.concurrency is None else "concurrency"
-        return f"batch {self.batch_size}, {load} {self.load_text}{instances}"
+        return f"batch {self.batch_size}, {load} {self.load_text}"
 
     @property
     def requests_per_s(self) -> float:

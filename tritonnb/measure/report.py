@@ -79,6 +79,17 @@ class Report:
         """Whether points are missing."""
         return bool(self.ended_early)
 
+    @property
+    def several_instances(self) -> bool:
+        """Whether several counts of instances were measured."""
+        return len({point.instances for point in self.points}) > 1
+
+    def label(self, point: Point) -> str:
+        """Return which of the report's points one is: batch size, load, and instances where that differs."""
+        if not self.several_instances:
+            return str(point)
+        return f"{point}, {point.instances} instance{'s' * (point.instances != 1)}"
+
     # Out -------------------------------------------------------------------------------------------------------------
 
     @property
@@ -208,7 +219,11 @@ class Report:
     def notes(self) -> tuple[str, ...]:
         """All that is to be borne in mind, of the report and of its points, a sentence each."""
         early = (f"Ended early: {self.ended_early}.",) if self.ended_early else ()
-        return (*early, *self.warnings, *(f"{point}: {text}" for point in self.points for text in point.warnings))
+        return (
+            *early,
+            *self.warnings,
+            *(f"{self.label(point)}: {text}" for point in self.points for text in point.warnings),
+        )
 
     def _title(self) -> str:
         points = f"{len(self.points)} point{'s' * (len(self.points) != 1)}"
@@ -217,7 +232,12 @@ class Report:
         return f"Measured {self.model}{version}: {points} over {self.protocol}{early}"
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        return shown(self.points, by_concurrency=self.mode == "concurrency", stable=stable_output())
+        return shown(
+            self.points,
+            by_concurrency=self.mode == "concurrency",
+            by_instances=self.several_instances,
+            stable=stable_output(),
+        )
 
     def __repr__(self) -> str:
         columns, rows = self._table()

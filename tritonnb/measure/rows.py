@@ -97,7 +97,7 @@ def perf_analyzer_csv(points: Sequence[Point], *, by_concurrency: bool) -> str:
 
 
 def shown(
-    points: Sequence[Point], *, by_concurrency: bool, stable: bool
+    points: Sequence[Point], *, by_concurrency: bool, by_instances: bool, stable: bool
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and the rows that a person is shown.
 
@@ -107,17 +107,18 @@ def shown(
         The points.
     by_concurrency
         Whether the load is a concurrency; else it is a request rate.
+    by_instances
+        Whether the count of instances differs.
     stable
         Leave out what changes from run to run.
     """
     load = "Concurrency" if by_concurrency else "Requests/s asked"
-    instances = any(point.instances for point in points)
-    columns = ("Batch", load, *(("Instances",) if instances else ()), *(() if stable else _MEASURED), "Failed")
+    columns = ("Batch", load, *(("Instances",) if by_instances else ()), *(() if stable else _MEASURED), "Failed")
     rows = [
         (
             str(point.batch_size),
             point.load_text,
-            *((number(point.instances),) if instances else ()),
+            *((number(point.instances),) if by_instances else ()),
             *(() if stable else _measured(point)),
             # How many failed changes from run to run; whether any did does not.
             "none" if not point.failed else "some" if stable else str(point.failed),
