@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _NO_CUDA = (400, 500, 501)
+_NO_TRACE_FILE = "trace file name is not given"  # Triton 2.51
 
 
 class Administration(ABC):
@@ -49,7 +50,14 @@ class Administration(ABC):
         }
         if isinstance(texts.get("trace_level"), str):
             texts["trace_level"] = [texts["trace_level"]]  # always a list, even of one
-        return dict(self._ask("POST", _trace(model), texts))
+        try:
+            return dict(self._ask("POST", _trace(model), texts))
+        except ServerError as error:
+            if _NO_TRACE_FILE in error.message:
+                error.hint = (
+                    'a server traces if it was started with `server.flags: {trace-config: "triton,file=PATH"}`.'
+                )
+            raise
 
     def log_settings(self) -> dict[str, Any]:
         """Return what the server writes into its log."""

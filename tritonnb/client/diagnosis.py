@@ -60,6 +60,10 @@ _KNOWN = (
         "it gives any number of answers: ask it with `stream(...)` instead of `infer(...)`.",
     ),
     (
+        r"use generate stream",
+        "`generate_stream(...)` gives its answers one after another.",
+    ),
+    (
         r"must specify a non-zero or non-empty correlation ID",
         "it keeps a state for each sequence: say which with sequence_id=, and sequence_start=True for the first.",
     ),

@@ -92,7 +92,7 @@ class GrpcCalls:
                 request, timeout=seconds, metadata=self._headers(options), compression=_compression(options)
             )
         except grpc.RpcError as error:
-            raise self._explained(error, metadata.name, seconds) from error
+            raise self._explained(error, metadata, seconds) from error
         return read_response(response)
 
     def stream(
@@ -104,7 +104,7 @@ class GrpcCalls:
         call = self._stub().ModelStreamInfer(
             iter([request]), metadata=self._headers(options), compression=_compression(options)
         )
-        results = self._results(call, metadata.name, options.timeout or self._timeout)
+        results = self._results(call, metadata, options.timeout or self._timeout)
         return Stream(map(with_text, results) if options.decode else results, call.cancel)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class GrpcCalls:
             if self._channel and self._process == os.getpid():
                 self._channel.close()
 
-    def _results(self, call: Any, model: str, seconds: float) -> Iterator[InferResult]:
+    def _results(self, call: Any, metadata: ModelMetadata, seconds: float) -> Iterator[InferResult]:
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # gRPC's own iterator cannot wait for a while only.
         threading.Thread(target=_pump, args=(call, arrived), name="tritonnb-stream", daemon=True).start()
@@ -125,13 +125,13 @@ class GrpcCalls:
             except queue.Empty:
                 raise self._timed_out(seconds) from None
             if isinstance(message, grpc.RpcError):
-                raise self._explained(message, model, seconds) from message
+                raise self._explained(message, metadata, seconds) from message
             if message is None:
                 if final is None:  # a server that does not tell which answer is the last
                     return
-                raise ServerUnreachableError(f"the stream of model {model!r} ended before its last answer.")
+                raise ServerUnreachableError(f"the stream of model {metadata.name!r} ended before its last answer.")
             if message.error_message:
-                raise refused(model, ServerError(message.error_message, status=500))
+                raise refused(metadata.name, ServerError(message.error_message, status=500), metadata)
             response = message.infer_response
             final = response.parameters[_FINAL].bool_param if _FINAL in response.parameters else final
             if response.outputs or not final:
@@ -151,7 +151,7 @@ class GrpcCalls:
         own = {name.lower(): value for name, value in options.headers.items()}
         return [*metadata_of(self._endpoint).items(), *own.items()]
 
-    def _explained(self, error: Any, model: str, seconds: float) -> ServerError:
+    def _explained(self, error: Any, metadata: ModelMetadata, seconds: float) -> ServerError:
         code, details = error.code().name, error.details() or ""
         if self._closed:
             return self._is_closed()
@@ -163,8 +163,8 @@ class GrpcCalls:
                 hint="check that the server runs, and that this is its gRPC port.",
             )
         if _RESTRICTED.search(details):
-            return refused(model, ServerError(details, status=403, hint="the key is missing or wrong."))
-        return refused(model, ServerError(details or code, status=_STATUS.get(code, 500)))
+            return refused(metadata.name, ServerError(details, status=403, hint="the key is missing or wrong."))
+        return refused(metadata.name, ServerError(details or code, status=_STATUS.get(code, 500)), metadata)
 
     def _timed_out(self, seconds: float) -> ServerUnreachableError:
         return ServerUnreachableError(

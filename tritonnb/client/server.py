@@ -8,7 +8,9 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.client.administration import Administration
+from tritonnb.client.connection import Answer
 from tritonnb.client.diagnosis import load_error
+from tritonnb.client.generate import generate_request, read_events, read_generated
 from tritonnb.client.listings import ModelConfig, Statistics
 from tritonnb.client.messages import Messages
 from tritonnb.client.options import InferOptions
@@ -16,6 +18,7 @@ from tritonnb.client.paths import model_path, quoted
 from tritonnb.client.reasons import model_reason
 from tritonnb.client.requests import read_result, refused
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
+from tritonnb.client.streams import Stream
 from tritonnb.client.text import with_text
 from tritonnb.client.thumbnails import thumbnails
 from tritonnb.client.transport import Transport
@@ -26,10 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tritonnb.client.connection import Answer
     from tritonnb.client.grpc import GrpcCalls
     from tritonnb.client.results import InferResult
-    from tritonnb.client.streams import Stream
     from tritonnb.client.transport import Message
     from tritonnb.endpoint import Endpoint
 
@@ -252,7 +253,42 @@ class Client(Administration):
         options = options or InferOptions()
         self._check_key_kept(options)
         # A stream lasts: the model's metadata may as well be asked anew.
-        return self._over_grpc().stream(self.metadata(model, options.version), inputs, options)
+        answers = self._over_grpc().stream(self.metadata(model, options.version), inputs, options)
+        return Stream((_finished(answer, inputs, options) for answer in answers), answers.close)
+
+    def generate(self, model: str, inputs: Mapping[str, object], options: InferOptions | None = None) -> dict[str, Any]:
+        """Ask a model in plain JSON, by Triton's generate extension.
+
+        Parameters
+        ----------
+        model
+            The model's name.
+        inputs
+            Numbers, texts or lists of them by input name; numpy arrays will do.
+        options
+            Of these the version, request_id, timeout, parameters and headers.
+
+        Returns
+        -------
+        dict
+            Values by output name, and ``model_name``, ``model_version``, ``id``.
+        """
+        options = options or InferOptions()
+        answer = self._transport.exchange(self._generate_message("generate", model, inputs, options), options.timeout)
+        if answer.status != _OK:
+            raise refused(model, _error(answer))
+        return read_generated(model, answer.body)
+
+    def generate_stream(
+        self, model: str, inputs: Mapping[str, object], options: InferOptions | None = None
+    ) -> Stream[dict[str, Any]]:
+        """Ask a model as `generate` does, and return its answers as they come: server-sent events."""
+        options = options or InferOptions()
+        message = self._generate_message("generate_stream", model, inputs, options)
+        status, pieces = self._transport.stream(message, options.timeout)
+        if status != _OK:
+            raise refused(model, _error(Answer(status, {}, bytearray().join(pieces))))
+        return Stream(read_events(model, pieces), pieces.close)
 
     def close(self) -> None:
         """Close the connections of all threads. The client cannot be used any more."""
@@ -273,10 +309,7 @@ class Client(Administration):
 
     def _infer(self, metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> InferResult:
         send = self._over_grpc().infer if options.protocol == "grpc" else self._infer_http
-        result = send(metadata, inputs, options)
-        if options.classes:
-            result.show_classes(thumbnails(inputs))
-        return with_text(result) if options.decode else result
+        return _finished(send(metadata, inputs, options), inputs, options)
 
     def send_infer(
         self, model: str, options: InferOptions, parts: Sequence[bytes | memoryview], headers: Mapping[str, str]
@@ -302,6 +335,12 @@ class Client(Administration):
         if answer.status != _OK:
             raise refused(model, _error(answer), self._metadata.get((model, options.version)))
         return answer
+
+    def _generate_message(self, verb: str, model: str, inputs: Mapping[str, object], options: InferOptions) -> Message:
+        self._check_key_kept(options)
+        body = generate_request(self.metadata(model, options.version), inputs, options)
+        path = f"{model_path(model, options.version)}/{verb}"
+        return self._transport.message("POST", path, [body], {"Content-Type": "application/json", **options.headers})
 
     def _over_grpc(self) -> GrpcCalls:
         if self._grpc is None:
@@ -373,6 +412,13 @@ class Client(Administration):
                 return f"it is in the repository, but {mine[0].state}: {reason or 'it has not been loaded'}."
             return nearest(model, {state.name for state in states})
         return ""
+
+
+def _finished(result: InferResult, inputs: Mapping[str, object], options: InferOptions) -> InferResult:
+    """Return a result as the options want it shown and its texts read."""
+    if options.classes:
+        result.show_classes(thumbnails(inputs))
+    return with_text(result) if options.decode else result
 
 
 def _tensor(said: Mapping[str, Any], configured: Mapping[str, Any]) -> TensorMetadata:

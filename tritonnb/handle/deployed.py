@@ -386,6 +386,9 @@ class Deployment(Served):
             error.message = run.cells.located(error.message)
             raise
 
+    def _region_prefix(self) -> str:
+        return f"tritonnb_{self._run.folder.name}_"  # as the engines' own: the supervisor removes what begins so
+
     def _inference_needs_key(self) -> bool:
         return self.spec.auth
 

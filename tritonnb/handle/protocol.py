@@ -1,4 +1,4 @@
-"""What the protocol offers beside plain inference: streams of answers."""
+"""What the protocol offers beside plain inference: streams, generation, shared memory, the server's own settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tritonnb.client import Client, InferResult
+    from tritonnb.client.shared_memory import SharedMemory
     from tritonnb.client.streams import Stream
 
 T = TypeVar("T")
@@ -18,6 +19,10 @@ T = TypeVar("T")
 
 class Protocol(ABC):
     """The part of a handle that is about the protocol's extensions."""
+
+    @abstractmethod
+    def _running_client(self) -> Client:
+        """Return the client, or raise why there is nothing to talk to."""
 
     @abstractmethod
     def _ask(self, model: str, request: Callable[[Client], T]) -> T:
@@ -47,5 +52,85 @@ class Protocol(ABC):
             came before it.
         """
         said = InferOptions.of({"protocol": "grpc", **options})
-        stream = self._ask(model, lambda client: client.stream(model, inputs, said))
-        return stream.explained_by(lambda step: self._ask(model, lambda _: step()))
+        return self._streamed(model, lambda client: client.stream(model, inputs, said))
+
+    def generate(self, model: str, inputs: Mapping[str, object], **options: Any) -> dict[str, Any]:
+        """Ask a model in plain JSON and return its one answer, by Triton's generate extension.
+
+        Parameters
+        ----------
+        model
+            Triton's name of the model.
+        inputs
+            Numbers, texts or lists of them by input name; numpy arrays will do.
+        **options
+            ``parameters`` (what is no input, such as an LLM's temperature), ``version``, ``request_id``, ``timeout``,
+            ``headers``.
+
+        Returns
+        -------
+        dict
+            Values by output name, and ``model_name``, ``model_version``, ``id``.
+
+        Raises
+        ------
+        InferenceError
+            The request does not fit the model, or the model failed.
+        """
+        said = InferOptions.of(options)
+        return self._ask(model, lambda client: client.generate(model, inputs, said))
+
+    def generate_stream(self, model: str, inputs: Mapping[str, object], **options: Any) -> Stream[dict[str, Any]]:
+        """Ask a model as `generate` does, and return its answers as they come.
+
+        Parameters
+        ----------
+        model, inputs, **options
+            As for `generate`. ``timeout`` is how long each answer may take to come, in seconds; else 60.
+
+        Returns
+        -------
+        Stream of dict
+            An iterator, to be used as that of `stream`.
+        """
+        said = InferOptions.of(options)
+        return self._streamed(model, lambda client: client.generate_stream(model, inputs, said))
+
+    def shared_memory(self) -> SharedMemory:
+        """Return room in this machine's shared memory for the tensors of requests; for the server on this machine.
+
+        ::
+
+            with deployment.shared_memory() as memory:
+                result = deployment.infer("model", {"x": x}, shared_memory=memory)
+
+        The room is made at the first request and used again by those that follow, so it pays for many requests with
+        large tensors. It is removed at the end of the block; by the supervisor, if the kernel is killed.
+        """
+        from tritonnb.client.shared_memory import SharedMemory  # noqa: PLC0415  (few ask for it)
+
+        self._running_client()
+        return SharedMemory(self._region_prefix)
+
+    def trace_settings(self, model: str = "") -> dict[str, Any]:
+        """Return how requests are traced: the server's settings, or one model's."""
+        return self._running_client().trace_settings(model)
+
+    def update_trace_settings(self, model: str = "", **settings: object) -> dict[str, Any]:
+        """Change how requests are traced: see `tritonnb.client.administration.Administration`."""
+        return self._running_client().update_trace_settings(model, **settings)
+
+    def log_settings(self) -> dict[str, Any]:
+        """Return what the server writes into its log."""
+        return self._running_client().log_settings()
+
+    def update_log_settings(self, **settings: object) -> dict[str, Any]:
+        """Change what the server writes into its log: see `tritonnb.client.administration.Administration`."""
+        return self._running_client().update_log_settings(**settings)
+
+    def _region_prefix(self) -> str:
+        """Return how the names of shared-memory regions begin."""
+        return "tritonnb_"
+
+    def _streamed(self, model: str, begin: Callable[[Client], Stream[T]]) -> Stream[T]:
+        return self._ask(model, begin).explained_by(lambda step: self._ask(model, lambda _: step()))

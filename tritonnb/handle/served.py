@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,7 @@ from tritonnb.client.options import InferOptions
 from tritonnb.client.random_inputs import made_up
 from tritonnb.client.timing import timed_infer
 from tritonnb.errors import ServerError, SpecError, nearest
+from tritonnb.handle.protocol import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,7 +32,7 @@ T = TypeVar("T")
 ANSWER_WITHIN_S = 5.0
 
 
-class Served(ABC):
+class Served(Protocol):
     """A handle on a Triton server: a context manager that lets go of it at the end. Thread-safe.
 
     Parameters
