@@ -1,4 +1,4 @@
-"""A v2 server that answers after known delays, in a process of its own.
+"""A v2 server that answers after known delays, in a process of its own, and tells at ``/truth`` how long each took.
 
 It is told what to do as JSON: ``python truth_server.py '{"delays_ms": [20]}'``.
 
@@ -44,6 +44,7 @@ class Server:
         self.numbers = itertools.count(1)
         self.lock = threading.Lock()
         self.first = None
+        self.took_ns = []
 
     def serve(self, connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -61,6 +62,8 @@ class Server:
                 self.infer(connection)
             elif path.endswith("/config"):
                 self.answer(connection, 200, json.dumps(CONFIG).encode())
+            elif path == "/truth":
+                self.answer(connection, 200, json.dumps(self.took_ns).encode())
             elif path == "/v2/models/known":
                 self.answer(connection, 200, json.dumps(METADATA).encode())
             else:
@@ -82,6 +85,7 @@ class Server:
             if begin <= arrived < begin + self.told["stall_s"]:
                 until = begin + self.told["stall_s"] + delay
         time.sleep(max(0, until - time.monotonic()))
+        self.took_ns.append(round((time.monotonic() - arrived) * 1e9))
         if number % self.told.get("fail_every", number + 1) == 0:
             self.answer(connection, 500, b'{"error":"the ink has run out"}')
         else:

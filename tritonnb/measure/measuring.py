@@ -165,7 +165,7 @@ class PointMeasurement:
         end = self._moment()
         records = np.concatenate(parts)
         if until_ended and len(records):
-            duration = records[:, END].max() - records[:, BEGIN].min()
+            duration = int(records[:, END].max() - records[:, BEGIN].min())
         else:
             duration = end.at_ns - begin.at_ns
         if not self.gone or (until_ended and len(records)):
