@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
 
 def _streamed(handle: Served, model: str, inputs: Mapping[str, object], request: Mapping[str, Any]) -> Streamed:
     answers = Streamed()
-    with closing(handle.stream(model, inputs, **request)) as stream:
+    with handle.stream(model, inputs, **request) as stream:
         for answer in stream:
             print(answer)  # noqa: T201  (shown as it comes)
             answers.append(answer)
