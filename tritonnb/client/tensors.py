@@ -143,7 +143,13 @@ def _pieces(elements: Iterable[object]) -> Iterator[bytes]:
     """Yield each element of a BYTES tensor as bytes."""
     for element in elements:
         if isinstance(element, str):
-            yield element.encode()
+            try:
+                yield element.encode()
+            except UnicodeEncodeError as error:
+                raise InferenceError(
+                    f"the text {element[:40]!r} cannot be sent: {error.reason}.",
+                    hint="if it stands for bytes, as the names of some files do, give them: os.fsencode(x).",
+                ) from error
         elif isinstance(element, (bytes, bytearray)):
             yield bytes(element)
         else:
