@@ -92,6 +92,10 @@ def why_missing(capability: str) -> str:
         from docker_session import DOCKER
 
         return DOCKER.missing()
+    if capability == "browser":
+        from browser import why_no_browser
+
+        return why_no_browser()
     if capability in ("openssl", "docker-registry"):
         return (
             "" if shutil.which(capability) else f"{capability} is not installed (Debian: apt-get install {capability})"

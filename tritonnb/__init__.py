@@ -67,19 +67,18 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics and their completion (``%load_ext tritonnb``)."""
-    from tritonnb.magics import BenchMagics, CellMagics, TritonMagics, completion  # noqa: PLC0415  (only inside IPython)
+    from tritonnb.magics import MAGICS, completion  # noqa: PLC0415  (only inside IPython)
 
-    shell.register_magics(TritonMagics, CellMagics, BenchMagics)
+    shell.register_magics(*MAGICS)
     completion.register(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Forget the magics (``%unload_ext tritonnb``); deployments go on."""
-    from tritonnb.magics import BenchMagics, CellMagics, TritonMagics, completion  # noqa: PLC0415  (only inside IPython)
+    from tritonnb.magics import MAGICS, completion  # noqa: PLC0415  (only inside IPython)
 
     completion.unregister(shell)
-    kinds = [kind for each in (TritonMagics, CellMagics, BenchMagics) for kind in each.magics.values()]
-    for kind in kinds:
+    for kind in (kind for magics in MAGICS for kind in magics.magics.values()):
         for name in kind:
             shell.magics_manager.magics["line"].pop(name, None)
             shell.magics_manager.magics["cell"].pop(name, None)

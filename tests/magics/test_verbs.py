@@ -9,14 +9,14 @@ import pytest
 
 import tritonnb as tn
 from tritonnb.errors import DeploymentError, ServerError, SpecError, UsageError
-from tritonnb.magics import CellMagics, TritonMagics
+from tritonnb.magics import MAGICS
 from tritonnb.magics.options import PARSERS
 
 pytestmark = pytest.mark.requires("engine")
 
 
 def test_every_magic_is_in_the_table_of_options_and_the_other_way_round():
-    named = {name for magics in (TritonMagics, CellMagics) for kind in magics.magics.values() for name in kind}
+    named = {name for magics in MAGICS for kind in magics.magics.values() for name in kind}
     assert named == set(PARSERS)
 
 

@@ -13,10 +13,12 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
-import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 UP_WITHIN_S = 60.0
@@ -74,7 +76,6 @@ def jupyter(folder: Path, theme: str = LIGHT):
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.send_signal(signal.SIGINT)
         server.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             server.wait(10)
@@ -129,6 +130,3 @@ def _answers(port: int) -> bool:
             return response.status == 200
     except OSError:
         return False
-
-
-requires_browser = pytest.mark.requires("engine", "browser")

@@ -3,6 +3,9 @@
 from tritonnb.magics import completion
 from tritonnb.magics.bench import BenchMagics
 from tritonnb.magics.cells import CellMagics
+from tritonnb.magics.dashboards import DashboardMagics
 from tritonnb.magics.magics import TritonMagics
 
-__all__ = ["BenchMagics", "CellMagics", "TritonMagics", "completion"]
+MAGICS = (TritonMagics, CellMagics, BenchMagics, DashboardMagics)
+
+__all__ = ["MAGICS", "BenchMagics", "CellMagics", "DashboardMagics", "TritonMagics", "completion"]

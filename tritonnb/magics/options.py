@@ -267,6 +267,19 @@ def _connect() -> MagicParser:
     return parser
 
 
+def _dashboard() -> MagicParser:
+    parser = MagicParser(
+        "%triton_dashboard",
+        "Show a deployment live: its health and traffic, its models, its log.",
+        "  %triton_dashboard\n  %triton_dashboard demo --part health",
+    )
+    parser.add_argument("name", nargs="?", help="the deployment (default: the latest)")
+    parser.add_argument(
+        "--part", action="append", metavar="PART", help="only this part: health, models or logs; may be said again"
+    )
+    return _out(parser)
+
+
 def _delete() -> MagicParser:
     parser = MagicParser("%triton_delete", "Stop a deployment and remove all that was made for it.")
     parser.add_argument("name", nargs="?", help="the deployment (default: the latest)")
@@ -304,6 +317,7 @@ PARSERS: dict[str, MagicParser] = {
         _pbtxt_cell(),
         _connect(),
         _update(),
+        _dashboard(),
         _delete(),
         _doctor(),
         _help(),

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from tritonnb.handle import Deployment
 from tritonnb.render.html import render
-from tritonnb.widgets.panel import Panel
+from tritonnb.widgets.panel import ModelChoice, Panel
 from tritonnb.widgets.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ class HealthPanel(Panel):
     def __init__(self, handle: Served) -> None:
         self._table = widgets.HTML()
         self._chart = Timeline()
-        self._model = widgets.Dropdown(
-            description="Model", options=[], layout=widgets.Layout(width="24em"), tooltip="the model to load or unload"
-        )
+        self._model = ModelChoice()
         buttons = [
             self.button("Load", "Load the model, or load it anew", self._load),
             self.button("Unload", "Unload the model: its requests are refused from then on", self._unload),
@@ -60,11 +58,7 @@ class HealthPanel(Panel):
             self._table.value = framed
         if look.steps:
             self._chart.show(look.steps)
-        names = tuple(sorted({model.name for model in look.health.models}))
-        if names and names != self._model.options:
-            chosen = self._model.value
-            self._model.options = names
-            self._model.value = chosen if chosen in names else names[0]
+        self._model.offer(look)
         if look.gone:
             self._actions.layout.display = self._sure.layout.display = "none"
 

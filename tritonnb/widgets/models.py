@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from tritonnb.errors import TritonNbError
 from tritonnb.render.html import render, table
-from tritonnb.widgets.panel import Panel
+from tritonnb.widgets.panel import ModelChoice, Panel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ class ModelPanel(Panel):
     title = "Models"
 
     def __init__(self, handle: Served) -> None:
-        self._model = widgets.Dropdown(description="Model", options=[], layout=widgets.Layout(width="28em"))
+        self._model = ModelChoice()
         self._about = widgets.HTML()
         self._seen: tuple[tuple[str, str, str], ...] = ()
         self._model.observe(self.guarded(self._show), "value")
@@ -38,12 +38,7 @@ class ModelPanel(Panel):
         if seen == self._seen or look.gone:
             return
         self._seen = seen
-        names = tuple(sorted({name for name, _, _ in seen}))
-        if names != self._model.options:
-            chosen = self._model.value
-            self._model.options = names
-            if chosen in names:
-                self._model.value = chosen
+        self._model.offer(look)
         self._show()
 
     def _show(self) -> None:

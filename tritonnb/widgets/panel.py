@@ -103,6 +103,24 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return button
 
 
+class ModelChoice(widgets.Dropdown):  # type: ignore[misc]  # ipywidgets has no types
+    """A choice among the models that the server has."""
+
+    options: Any  # traits, which only their own package could type
+    value: Any
+
+    def __init__(self) -> None:
+        super().__init__(description="Model", options=[], layout=widgets.Layout(width="26em"))
+
+    def offer(self, look: Look) -> None:
+        """Take over the models of a look; the one that was chosen stays so."""
+        names = tuple(sorted({model.name for model in look.health.models}))
+        if names and names != self.options:
+            chosen: str = self.value
+            self.options = names
+            self.value = chosen if chosen in names else names[0]
+
+
 def answer_while_busy(widget: widgets.Widget) -> None:
     """Let a widget and those in it answer while a cell is running, where the kernel can.
 

@@ -76,7 +76,7 @@ def draw(figure: Figure, steps: Sequence[tuple[float, Traffic]]) -> None:
     right.plot([t for t, _ in latencies], [ms for _, ms in latencies], ".-", color=LATENCY, linewidth=1, markersize=4)
     for axes, title in ((left, "Requests per second"), (right, "Mean latency in ms")):
         _style(axes, title)
-    figure.subplots_adjust(left=0.07, right=0.99, top=0.85, bottom=0.24, wspace=0.18)
+    figure.subplots_adjust(left=0.07, right=0.97, top=0.85, bottom=0.24, wspace=0.18)
 
 
 def _style(axes: Any, title: str) -> None:
