@@ -154,9 +154,8 @@ def test_code_calls_the_notebooks_variables_by_their_names(told, capsys):
 def test_a_large_request_s_file_is_written_and_told(told, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     told.run("%triton_infer teller --random --shape text=500 --curl")
-    assert capsys.readouterr().out.startswith(
-        f"# teller-request.bin: {Path('teller-request.bin').stat().st_size:,} bytes"
-    )
+    size = Path("teller-request.bin").stat().st_size
+    assert capsys.readouterr().out.startswith(f"# teller-request.bin: {size:,} bytes, written into {tmp_path.name}.")
 
 
 @pytest.mark.parametrize(
