@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 
@@ -18,11 +19,12 @@ from tritonnb.spec import Spec
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch, tmp_path):
     """A user of whom Docker knows nothing."""
-    for variable in ("DOCKER_HOST", "DOCKER_CONTEXT", "TRITONNB_ENGINE"):
+    for variable in ("DOCKER_HOST", "DOCKER_CONTEXT", "TRITONNB_ENGINE", "JUPYTERHUB_USER", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("tritonnb.engines.daemon.inside_container", lambda: False)
     monkeypatch.setattr("tritonnb.engines.daemon.SYSTEM_SOCKETS", (tmp_path / "docker.sock", tmp_path / "podman.sock"))
 
 
@@ -100,14 +102,25 @@ def test_a_daemon_that_does_not_run_is_told_with_what_was_tried(monkeypatch, hos
     assert "embedded" in caught.value.hint
 
 
-def test_a_notebook_in_a_container_is_told_how_to_reach_the_machines_daemon(monkeypatch):
-    monkeypatch.setattr("tritonnb.engines.daemon.inside_container", lambda: True)
-    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")
-    with (
-        pytest.raises(EngineError, match=r"(?s)does not answer.*in a container itself.*--network=host"),
-        docker_client(),
-    ):
+@pytest.mark.parametrize(
+    ("variables", "in_container", "said"),
+    [
+        ({}, True, r"in a container itself: mount .*docker\.sock.*--network=host.*embedded"),
+        ({"JUPYTERHUB_USER": "ada"}, True, r"container of JupyterHub: whoever runs the hub can mount .*embedded"),
+        ({"JUPYTERHUB_USER": "ada"}, False, r"under JupyterHub: whoever runs the hub .*embedded"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True, r"in a pod of a Kubernetes cluster.*: take the embedded"),
+    ],
+)
+@pytest.mark.parametrize("host", ["", "unix:///no/such.sock"])
+def test_a_notebook_that_is_not_simply_on_this_machine_is_told_its_own_way_out(
+    monkeypatch, variables, in_container, said, host
+):
+    monkeypatch.setattr("tritonnb.engines.daemon.inside_container", lambda: in_container)
+    for name, value in {**variables, "DOCKER_HOST": host}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EngineError) as caught, docker_client():
         pass
+    assert re.search(said, caught.value.hint)
 
 
 @pytest.fixture
@@ -121,12 +134,16 @@ def ordinary_user():
     os.seteuid(0)
 
 
-def test_permission_denied_on_the_socket_is_told_with_the_group_for_it(listening, monkeypatch, request):
+@pytest.mark.parametrize(("in_container", "way_out"), [(False, "usermod -aG docker"), (True, "--group-add")])
+def test_permission_denied_on_the_socket_is_told_with_the_group_for_it(
+    listening, monkeypatch, request, in_container, way_out
+):
+    monkeypatch.setattr("tritonnb.engines.daemon.inside_container", lambda: in_container)
     path = listening("docker.sock")
     path.chmod(0)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
     request.getfixturevalue("ordinary_user")
-    with pytest.raises(EngineError, match=r"Permission denied.*\n.*usermod -aG docker"), docker_client():
+    with pytest.raises(EngineError, match=rf"Permission denied.*\n.*{way_out}"), docker_client():
         pass
 
 

@@ -112,7 +112,7 @@ def docker_client(at: Address | None = None) -> Iterator[DockerClient]:
     if at is None:
         raise EngineError(
             "There is no Docker daemon here: DOCKER_HOST is not set, and there is no socket of Docker or Podman.",
-            hint=f"install and start Docker (docs.docker.com/engine/install), {OTHERWISE}",
+            hint=_way_out() or f"install and start Docker (docs.docker.com/engine/install), {OTHERWISE}",
         )
     _check_here(at)
     _knock(at)
@@ -154,29 +154,39 @@ def _knock(at: Address) -> None:
         else:
             socket.create_connection((parts.hostname or "", parts.port or 2375), KNOCK_S).close()
     except PermissionError as error:
+        if inside_container():
+            join = f"start its container with the socket's group (`--group-add $(stat -c %g {parts.path})`)"
+        else:
+            join = "add yourself to its group (`sudo usermod -aG docker $USER`) and log in again"
         raise EngineError(
-            f"Permission denied on the Docker daemon's socket {at}.",
-            hint=f"add yourself to its group (`sudo usermod -aG docker $USER`) and log in again, {OTHERWISE}",
+            f"Permission denied on the Docker daemon's socket {at}.", hint=f"{join}, {OTHERWISE}"
         ) from error
     except OSError as error:
         raise EngineError(
-            f"The Docker daemon does not answer at {at}: {error.strerror or error}.", hint=_in_container() or start
+            f"The Docker daemon does not answer at {at}: {error.strerror or error}.", hint=_way_out() or start
         ) from error
 
 
-def _in_container() -> str:
-    """Return the way out for a notebook that itself runs in a container, or an empty text."""
-    if not inside_container():
-        return ""
-    return (
-        "this notebook runs in a container itself: mount the machine's /var/run/docker.sock into it and share its "
-        f"network (`--network=host`), {OTHERWISE}"
-    )
+def _way_out() -> str:
+    """Return the way out for a notebook that is not simply a process of this machine's user, or an empty text."""
+    hub = "JUPYTERHUB_USER" in os.environ
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return f"this notebook runs in a pod of a Kubernetes cluster, where there is no Docker: {OTHERWISE[3:]}"
+    if inside_container():
+        where = "a container of JupyterHub: whoever runs the hub can" if hub else "a container itself:"
+        return (
+            f"this notebook runs in {where} mount the machine's /var/run/docker.sock into it, and TRITONNB_HOME under "
+            f"the path that it has on the machine, and share the machine's network (`--network=host`), {OTHERWISE}"
+        )
+    if hub:
+        return f"this notebook runs under JupyterHub: whoever runs the hub can give you access to Docker, {OTHERWISE}"
+    return ""
 
 
 def inside_container() -> bool:
     """Tell whether this process runs in a container."""
-    return Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+    pod = "KUBERNETES_SERVICE_HOST" in os.environ  # its runtimes leave no file
+    return pod or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
 
 
 def _innermost(error: BaseException) -> str:
