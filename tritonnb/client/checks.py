@@ -114,7 +114,7 @@ def _input(metadata: ModelMetadata, tensor: TensorMetadata, value: object, scali
     if array.dtype == np.uint8 and hasattr(value, "dtype"):  # a picture's own pixels may be meant as they are
         _check_pixels(metadata, tensor, array)
     result = cast(tensor, array, written_out=written_out)
-    if array.dtype.kind == "f" and isinstance(value, (list, tuple)):
+    if array.dtype.kind == "f" and isinstance(value, (list, tuple)) and not pictures_of(metadata, tensor, value):
         check_integers(tensor, value, result)
     return result
 
