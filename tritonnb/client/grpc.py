@@ -19,7 +19,6 @@ from tritonnb.client.requests import refused, request_parameters, wanted_outputs
 from tritonnb.client.results import InferResult
 from tritonnb.client.streams import Stream
 from tritonnb.client.tensors import datatype_of, decode_tensor, encode_tensor
-from tritonnb.client.text import with_text
 from tritonnb.errors import ServerError, ServerUnreachableError, SpecError
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ class GrpcCalls:
             iter([request]), metadata=self._headers(options), compression=_compression(options)
         )
         results = self._results(call, metadata, options.timeout or self._timeout)
-        return Stream(map(with_text, results) if options.decode else results, call.cancel)
+        return Stream(results, call.cancel)
 
     def close(self) -> None:
         """Close the channel; requests that wait end with an error."""
