@@ -93,5 +93,6 @@ def logarithmic(axes: Axes) -> None:
 
 
 def legend(axes: Axes, **where: Any) -> None:
-    """Give axes a legend without a frame, in the colour of the text."""
-    axes.legend(frameon=False, labelcolor=TEXT, fontsize=8, **where)
+    """Give axes a legend without a frame, in the colour of the text; none where nothing was drawn."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, labelcolor=TEXT, fontsize=8, **where)
