@@ -10,6 +10,7 @@ import pytest
 
 from tritonnb.client import ModelMetadata, TensorMetadata
 from tritonnb.client.checks import check_inputs
+from tritonnb.client.tensors import encode_tensor
 from tritonnb.errors import InferenceError
 
 
@@ -39,8 +40,6 @@ def test_a_single_value_gets_the_dimensions_of_one_that_the_model_asks_for(value
     "value", ["a\0", b"a\0", bytearray(b"a\0"), memoryview(b"a\0"), np.bytes_(b"a\0"), np.str_("a\0")]
 )
 def test_a_single_text_keeps_its_trailing_zero_bytes(value):
-    from tritonnb.client.tensors import encode_tensor
-
     array = sent(value, "BYTES", (-1, 1), max_batch_size=4)
 
     assert array.shape == (1, 1)
@@ -60,16 +59,16 @@ def test_a_single_text_keeps_its_trailing_zero_bytes(value):
     ids=["list", "bytearray", "numpy's scalars", "objects", "Series", "Index"],
 )
 def test_texts_keep_their_trailing_zero_bytes(value):
-    from tritonnb.client.tensors import encode_tensor
-
     assert bytes(encode_tensor(sent(value, "BYTES"))) == b"\2\0\0\0a\0\2\0\0\0b\0"
 
 
-@pytest.mark.parametrize("value", [np.array(["a", "b"]), np.array([b"a", b"b"]), np.array(["a", "b"], "T")])
-def test_arrays_of_numpys_own_text_are_taken(value):
-    from tritonnb.client.tensors import encode_tensor
+@pytest.mark.parametrize("dtype", ["U", "S", "T"])
+def test_arrays_of_numpys_own_text_are_taken(dtype):
+    if dtype == "T":
+        pytest.importorskip("numpy", "2.0")
+    array = np.array(["a", "b"], dtype)
 
-    assert bytes(encode_tensor(sent(value, "BYTES"))) == b"\1\0\0\0a\1\0\0\0b"
+    assert bytes(encode_tensor(sent(array, "BYTES"))) == b"\1\0\0\0a\1\0\0\0b"
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
@@ -132,8 +131,6 @@ def test_a_missing_value_of_a_column_is_refused_where_the_model_takes_integers()
 
 @pytest.mark.parametrize("kind", ["non-contiguous", "big-endian", "both", "read-only", "Fortran"])
 def test_arrays_in_any_layout_have_the_same_bytes(kind):
-    from tritonnb.client.tensors import encode_tensor
-
     plain = np.arange(6, dtype="float32").reshape(2, 3)
     array = {
         "non-contiguous": np.arange(12, dtype="float32").reshape(2, 6)[:, ::2] / 2,

@@ -57,7 +57,7 @@ def array_of(
             array = np.asarray(_without_tensors(value))
     except InferenceError:
         raise
-    except (ValueError, TypeError, OverflowError, OSError) as error:
+    except (ValueError, TypeError, RuntimeError, OverflowError, OSError) as error:
         raise InferenceError(
             f"the input {tensor.name!r} cannot be made into an array: {error}",
             hint="give a numpy array, or a list whose rows are all of one length.",
@@ -102,7 +102,7 @@ def check_integers(tensor: TensorMetadata, value: object, array: NDArray[Any]) -
     array
         What it became, in the datatype of the input.
     """
-    leaves = np.array(value, dtype=np.object_).ravel().tolist()
+    leaves = np.array(_without_tensors(value), dtype=np.object_).ravel().tolist()
     for given, sent in zip(leaves, array.astype(np.float64).ravel().tolist(), strict=True):
         if isinstance(given, (int, np.integer)) and int(given) != sent:
             raise InferenceError(
