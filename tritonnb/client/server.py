@@ -12,6 +12,7 @@ from tritonnb.client.connection import Answer
 from tritonnb.client.diagnosis import load_error
 from tritonnb.client.generate import generate_request, read_events, read_generated
 from tritonnb.client.listings import ModelConfig, Statistics
+from tritonnb.client.many import IN_FLIGHT, Many, check_many
 from tritonnb.client.messages import Messages
 from tritonnb.client.options import InferOptions
 from tritonnb.client.paths import model_path, quoted
@@ -25,7 +26,7 @@ from tritonnb.client.transport import Transport
 from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, SpecError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -290,6 +291,57 @@ class Client(Administration):
             raise refused(model, _error(Answer(status, {}, bytearray().join(pieces))))
         return Stream(read_events(model, pieces), pieces.close)
 
+    def infer_many(
+        self,
+        model: str,
+        items: Iterable[Mapping[str, Any]],
+        options: InferOptions | None = None,
+        *,
+        concurrency: int = IN_FLIGHT,
+        progress: bool = True,
+    ) -> Stream[InferResult]:
+        """Send many inference requests, several at a time, and return their results in order.
+
+        Parameters
+        ----------
+        model
+            The model's name.
+        items
+            What `infer` takes as inputs, any number of them, taken as they are needed. A batch larger than the model's
+            largest is sent in parts, and the answers are joined.
+        options
+            Of every request.
+        concurrency
+            How many requests are in flight, each over a connection of its own.
+        progress
+            Whether to show how far it is, from the second second on.
+
+        Returns
+        -------
+        Stream of InferResult
+            An iterator; it sends while it is iterated over.
+
+        Raises
+        ------
+        InferenceError, ServerError
+            As `infer`. The first item that fails ends all: its error, which says which it was, is raised after the
+            results of all items before it.
+        """
+        options = options or InferOptions()
+        self._check_key_kept(options)
+        check_many(options, concurrency)
+        metadata = self.metadata(model, options.version)
+        many = Many(
+            self._transport,
+            self._messages,
+            metadata,
+            options,
+            read=lambda answer: read_result(self._accepted(model, answer, options)),
+            concurrency=concurrency,
+        )
+        results = many.results(items, progress=progress)
+        return Stream((_finished(result, inputs, options) for inputs, result in results), many.cancel)
+
     def close(self) -> None:
         """Close the connections of all threads. The client cannot be used any more."""
         self._transport.close()
@@ -331,7 +383,11 @@ class Client(Administration):
 
     def _send(self, model: str, message: Message, options: InferOptions) -> Answer:
         # A sequence would count a request twice.
-        answer = self._transport.exchange(message, options.timeout, again=not options.sequence_id)
+        return self._accepted(
+            model, self._transport.exchange(message, options.timeout, again=not options.sequence_id), options
+        )
+
+    def _accepted(self, model: str, answer: Answer, options: InferOptions) -> Answer:
         if answer.status != _OK:
             raise refused(model, _error(answer), self._metadata.get((model, options.version)))
         return answer
