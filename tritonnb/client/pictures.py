@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from tritonnb.client.results import ModelMetadata, TensorMetadata
 
 _RGB = 3
-_MODES = {1: "L", _RGB: "RGB", 4: "RGBA"}
+# The likeliest number of channels first.
+_MODES = {_RGB: "RGB", 1: "L", 4: "RGBA"}
+_UNLIKELY = {channels: place for place, channels in enumerate(_MODES)}
 _VGG_MEANS = np.array([123, 117, 104], "float32")
 _IMAGENET_MEANS = np.array([0.485, 0.456, 0.406], "float32")
 _IMAGENET_DEVIATIONS = np.array([0.229, 0.224, 0.225], "float32")
@@ -68,7 +70,7 @@ def frame_of(metadata: ModelMetadata, tensor: TensorMetadata) -> Frame | None:
     """Return how an input takes pictures, None where its shape is not a picture's.
 
     Where the configuration's ``format`` does not say which dimension the channels are, it is the first or the last of
-    the three that has 1, 3 or 4 of them; the first where both could be.
+    the three that has 3, 1 or 4 of them, whichever is likelier in this order; the first where both are alike.
     """
     shape = tensor.shape
     if tensor.datatype in ("BYTES", "BOOL"):
@@ -80,7 +82,7 @@ def frame_of(metadata: ModelMetadata, tensor: TensorMetadata) -> Frame | None:
     if len(dims) != 3:  # noqa: PLR2004
         return None
     last = tensor.format == "FORMAT_NHWC" or (
-        tensor.format != "FORMAT_NCHW" and dims[0] not in _MODES and dims[2] in _MODES
+        tensor.format != "FORMAT_NCHW" and _UNLIKELY.get(dims[2], len(_MODES)) < _UNLIKELY.get(dims[0], len(_MODES))
     )
     channels, height, width = (dims[2], *dims[:2]) if last else dims
     if channels == -1 and tensor.format in ("FORMAT_NCHW", "FORMAT_NHWC"):
