@@ -11,7 +11,7 @@ from tritonnb.client.options import InferOptions
 from tritonnb.client.random_inputs import made_up
 from tritonnb.client.timing import timed_infer
 from tritonnb.errors import ServerError, SpecError, nearest
-from tritonnb.handle.protocol import Protocol
+from tritonnb.handle.concurrent import Concurrent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ T = TypeVar("T")
 ANSWER_WITHIN_S = 5.0
 
 
-class Served(Protocol):
+class Served(Concurrent):
     """A handle on a Triton server: a context manager that lets go of it at the end. Thread-safe.
 
     Parameters
