@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tritonnb.magics.options import PARSERS
 
 pytestmark = pytest.mark.requires("engine")
 
+README = Path(__file__).parents[2] / "README.md"
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
@@ -92,6 +94,12 @@ def test_the_best_classes_are_shown_beside_the_picture(told, red):
     assert repr(labelled) == "Answer of scores, version 1\n  scores\n    dog  1  0.7  ██████████████"
 
 
+def test_the_readme_has_every_option():
+    section = README.read_text().partition("## Asking a model")[2].partition("\n## ")[0]
+    options = {*PARSERS["triton_infer"].options(), "-o"} - {"--help"}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", section)) == options
+
+
 def test_every_scaling_is_offered():
     assert list(PARSERS["triton_infer"].option("--scaling").choices) == list(SCALINGS)
 
@@ -120,7 +128,9 @@ def test_random_inputs_fit_the_model_and_those_that_are_given_stay(told):
 def test_the_answers_of_a_stream_are_shown_as_they_come(told, capsys):
     answers = told.run("%triton_infer repeater times=[3] --stream --decode -o kept")
     assert [answer["text"].item() for answer in answers] == ["word 0", "word 1", "word 2"]
-    assert capsys.readouterr().out.count("Answer of repeater") == 3
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Answer of repeater, version 1"
+    assert [line for line in printed if "text" in line] == [f"  text  str    [1]  ['word {i}']" for i in range(3)]
     assert told.shell.user_ns["kept"] is answers
     with pytest.raises(TritonNbError, match="stream"):
         told.run("%triton_infer repeater times=[3]")

@@ -84,7 +84,8 @@ def _streamed(handle: Served, model: str, inputs: Mapping[str, object], request:
     answers = Streamed()
     with handle.stream(model, inputs, **request) as stream:
         for answer in stream:
-            print(answer)  # noqa: T201  (shown as it comes)
+            title, *outputs = str(answer).splitlines()
+            print("\n".join(outputs if answers else [title, *outputs]))  # noqa: T201  (shown as it comes)
             answers.append(answer)
     return answers
 
