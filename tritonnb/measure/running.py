@@ -126,6 +126,11 @@ class RunningLoad:
         """Whether all that was to be sent has been sent and answered."""
         return self._process.poll() is not None
 
+    @property
+    def pid(self) -> int:
+        """The generator's process number."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """Return the CPU seconds that the generator has taken; 0 after its end."""
         with contextlib.suppress(psutil.Error):
