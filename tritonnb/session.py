@@ -63,9 +63,9 @@ class InferenceSession:
     Raises
     ------
     DeploymentError
-        There is no such deployment, or none at all.
+        There is no such deployment, or none at all, or it has no such model; the hint names the nearest.
     ServerError
-        The model is not known or not ready; the hint names the nearest.
+        The model is not known to a server that somebody else runs, or not ready.
     """
 
     def __init__(

@@ -93,4 +93,4 @@ def _other_name(kind: str, name: str, metadata: ModelMetadata | None) -> str:
     if metadata is None:
         return f"the model's metadata lists its {kind}s."
     tensors = metadata.inputs if kind == "input" else metadata.outputs
-    return nearest(name, [tensor.name for tensor in tensors]).removesuffix(".") + "." if tensors else ""
+    return nearest(name, [tensor.name for tensor in tensors])
