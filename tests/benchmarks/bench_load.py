@@ -10,7 +10,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +38,8 @@ BARS = {
     32: (1.3, 0.75, 0.33),
 }
 MILLION = 1_000_000
+#: By then every page of the memory for records has been written to.
+ROUND = 300_000
 GROWTH_BYTES = 1 << 20
 #: By how much the two may differ.
 WITHIN = {"requests_per_s": 0.05, "p50": 0.05, "p99": 0.15} | dict.fromkeys(
@@ -116,35 +117,27 @@ def theirs(deployment: tn.Deployment, model: str, concurrency: int, batch: int =
     return perf_analyzer.measure(deployment.url.partition("//")[2], model, concurrency, "-b", str(batch))
 
 
-def counted(deployment: tn.Deployment, model: str, measured: Callable[[], Seen]) -> tuple[Seen, float]:
-    """Return what was seen, and the client's CPU seconds per 1,000 requests that the server counted."""
-
-    def answered() -> int:
-        return sum(version["inference_stats"]["success"]["count"] for version in deployment.statistics(model))
-
-    before = answered()
-    seen = measured()
-    return seen, seen.cpu / (answered() - before) * 1000
+def answered(deployment: tn.Deployment, model: str) -> int:
+    """Return how many requests the server has counted."""
+    return sum(version["inference_stats"]["success"]["count"] for version in deployment.statistics(model))
 
 
 def speed(deployment: tn.Deployment) -> int:
     """Compare throughput, p50 and client CPU on the tiny model."""
     series, targets = [], []
     for concurrency, (throughput, p50, cpu) in BARS.items():
-        rounds = [
-            [
-                counted(deployment, "tiny", lambda how=how: how(deployment, "tiny", concurrency))
-                for how in (theirs, ours)
-            ]
-            for _ in range(ROUNDS)
-        ]
-        pa, tn_ = zip(*rounds, strict=True)
-        for who, runs in (("perf_analyzer", pa), ("tritonnb", tn_)):
+        runs: dict[str, list[tuple[Seen, float]]] = {"perf_analyzer": [], "tritonnb": []}
+        for _ in range(ROUNDS):
+            for who, how in zip(runs, (theirs, ours), strict=True):
+                before = answered(deployment, "tiny")
+                seen = how(deployment, "tiny", concurrency)
+                runs[who].append((seen, seen.cpu / (answered(deployment, "tiny") - before)))
+        for who, rounds in runs.items():
             name = f"{concurrency:2} {who}"
             series += [
-                Series(f"{name}, requests/s", tuple(seen.requests_per_s for seen, _ in runs), "/s", 1),
-                Series(f"{name}, p50", tuple(seen.p50 for seen, _ in runs), "us", 1e6),
-                Series(f"{name}, client CPU per request", tuple(cpu / 1000 for _, cpu in runs), "us", 1e6),
+                Series(f"{name}, requests/s", tuple(seen.requests_per_s for seen, _ in rounds), "/s", 1),
+                Series(f"{name}, p50", tuple(seen.p50 for seen, _ in rounds), "us", 1e6),
+                Series(f"{name}, client CPU per request", tuple(cpu for _, cpu in rounds), "us", 1e6),
             ]
         (theirs_rate, theirs_p50, theirs_cpu), (rate, ours_p50, ours_cpu) = (
             (one.median for one in series[-6:][i : i + 3]) for i in (0, 3)
@@ -193,7 +186,7 @@ def memory(deployment: tn.Deployment) -> int:
         while done < MILLION:
             time.sleep(0.05)
             done += len(running.read())
-            if done > MILLION // 10:
+            if done > ROUND:
                 seen.append((generator.memory_info().rss, psutil.Process().memory_info().rss))
     quarter = max(1, len(seen) // 4)
     growth = [statistics.median(c[-quarter:]) - statistics.median(c[:quarter]) for c in zip(*seen, strict=True)]
@@ -219,11 +212,13 @@ def at_most(what: str, ratio: float, bar: float) -> Target:
 def main() -> int:
     os.environ["TRITONNB_NONINTERACTIVE"] = "1"
     parts = {"speed": speed, "proof": proof, "memory": memory}
-    with tempfile.TemporaryDirectory() as folder:
-        with tn.deploy(lay_out(Path(folder, "models")), name="bench", engine="embedded") as deployment:
-            perf_analyzer.install(home())
-            ours(deployment, "tiny", 1)  # imports, and the server's first requests
-            return max(parts[name](deployment) for name in sys.argv[1:] or parts)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tn.deploy(lay_out(Path(folder, "models")), name="bench", engine="embedded") as deployment,
+    ):
+        perf_analyzer.install(home())
+        ours(deployment, "tiny", 1)  # imports, and the server's first requests
+        return max(parts[name](deployment) for name in sys.argv[1:] or parts)
 
 
 if __name__ == "__main__":
