@@ -34,6 +34,16 @@ def test_histograms_of_different_latencies_share_their_bins():
     assert high.edges_us[0] in low.edges_us
 
 
+@pytest.mark.parametrize("first_ns", [1_000_000, 1_030_000])
+def test_few_requests_are_shown_in_wider_bins_without_losing_any(first_ns):
+    fine = Histogram.of(np.linspace(first_ns, 3e6, 40))
+    wide = fine.readable()
+    assert len(wide.counts) < len(fine.counts) / 2
+    assert list(wide.counts) == np.histogram(np.linspace(first_ns, 3e6, 40) / 1000, wide.edges_us)[0].tolist()
+    many = Histogram.of(np.linspace(first_ns, 3e6, 4000))
+    assert many.readable() is many
+
+
 def test_a_latency_of_zero_is_counted():
     assert sum(Histogram.of([0, 1_000]).counts) == 2
 

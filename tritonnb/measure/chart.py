@@ -85,9 +85,11 @@ def dress(axes: Axes, *, title: str, x: str, y: str, values: Literal["x", "y"] =
 
 
 def logarithmic(axes: Axes) -> None:
-    """Give axes a logarithmic x with plain numbers at 1, 2 and 5."""
+    """Give axes a logarithmic x with plain numbers, after all was drawn."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    within_a_decade = high < 10 * low
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8) if within_a_decade else (1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -95,7 +95,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
     chart = Chart(
         f"Throughput and p95 latency of {comparison.after.model}, before and after.",
         width=9,
-        height=1.6 + 0.5 * max(len(pairs), 4),
+        height=1.6 + 0.5 * len(pairs),
     )
     throughput, latency = chart.subplots(1, 2, sharey=True)
     for name, index, color, hatch in (("before", 0, TEXT, ""), ("after", 1, COLORS[0], HATCHES[1])):
@@ -105,7 +105,7 @@ def comparison_chart(comparison: Comparison) -> Chart:
         throughput.barh(at, [point.inferences_per_s for point in points], **look)
         latency.barh(at, [_ms(point.latency.p95_us) if point.latency else 0 for point in points], **look)
     throughput.set_yticks(range(len(pairs)), [comparison.after.label(after) for _, after in pairs])
-    throughput.set_ylim(max(len(pairs), 4) - 0.5, -0.5)
+    throughput.set_ylim(len(pairs) - 0.5, -0.5)  # the first on top
     dress(throughput, title="Throughput (more is better)", x="inferences/s", y="", values="x")
     dress(latency, title="p95 latency (less is better)", x="ms", y="", values="x")
     legend(latency, loc="upper left", bbox_to_anchor=(1, 1))
@@ -135,7 +135,7 @@ def draw_throughput(axes: Axes, report: Report, p95_limit_us: float | None = Non
         y = [point.inferences_per_s for point in points]
         axes.plot(x, y, color=color, marker=marker, label=name)
         for point, at in zip(points, zip(x, y, strict=True), strict=True):
-            axes.annotate(point.load_text, at, (6, 6), textcoords="offset points", color=TEXT, fontsize=7)
+            axes.annotate(point.load_text, at, (-10, 5), textcoords="offset points", color=TEXT, fontsize=7)
     best = knee(report.points)
     if best and best.latency:
         at = _ms(best.latency.p95_us), best.inferences_per_s
@@ -171,8 +171,9 @@ def draw_distribution(axes: Axes, report: Report) -> None:
     points = _at_the_knees_load(report)
     for index, point in enumerate(points):
         if point.histogram:
-            shares = [100 * count / point.requests for count in point.histogram.counts]
-            edges = [_ms(edge) for edge in point.histogram.edges_us]
+            histogram = point.histogram.readable()
+            shares = [100 * count / point.requests for count in histogram.counts]
+            edges = [_ms(edge) for edge in histogram.edges_us]
             color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
             axes.stairs(shares, edges, label=f"batch {point.batch_size}", color=color, linestyle=line, linewidth=1.5)
     where = f" at {_load(points[0])}" if points else ""

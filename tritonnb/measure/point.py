@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _NS_PER_US = 1e3
 #: Bins of the histogram per factor of ten: each is 4.9 % wide.
 _BINS_PER_DECADE = 48
+#: With fewer on average a distribution's shape is not seen.
+_REQUESTS_PER_BIN = 5
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,16 @@ class Histogram:
     Parameters
     ----------
     first_bin
-        The number of the first bin; bin ``i`` begins at ``10 ** (i / 48)`` microseconds.
+        The number of the first bin; bin ``i`` begins at ``10 ** (i / bins_per_decade)`` microseconds.
     counts
         The requests in each bin from the first one on.
+    bins_per_decade
+        How many bins a factor of ten has.
     """
 
     first_bin: int
     counts: tuple[int, ...]
+    bins_per_decade: int = _BINS_PER_DECADE
 
     @classmethod
     def of(cls, latencies_ns: ArrayLike) -> Self:
@@ -83,7 +88,16 @@ class Histogram:
     def edges_us(self) -> NDArray[np.float64]:
         """Where the bins begin and the last one ends, in microseconds, shape ``[len(counts) + 1]``."""
         bins = np.arange(self.first_bin, self.first_bin + len(self.counts) + 1)
-        return np.power(10.0, bins / _BINS_PER_DECADE)
+        return np.power(10.0, bins / self.bins_per_decade)
+
+    def readable(self) -> Histogram:
+        """Return one of wider bins where there are so few requests that most bins would hold one or none."""
+        if self.bins_per_decade % 2 or sum(self.counts) >= _REQUESTS_PER_BIN * len(self.counts):
+            return self
+        first = self.first_bin // 2
+        padded = [0] * (self.first_bin - 2 * first) + [*self.counts, 0]
+        pairs = tuple(sum(padded[at : at + 2]) for at in range(0, len(padded) - 1, 2))
+        return Histogram(first, pairs, self.bins_per_decade // 2).readable()
 
 
 @dataclass(frozen=True)
