@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from tritonnb.client.results import ModelMetadata
     from tritonnb.client.transport import Message, Transport
 
-#: Requests in flight where nobody says how many.
-IN_FLIGHT = 8
 #: So many items may be begun for each request in flight, before the oldest of them is answered.
 _AHEAD = 4
 _LOOK_S = 0.2  # between two looks at the progress

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tritonnb.client.shared_memory import SharedMemory
 
 PROTOCOLS = ("http", "grpc")
+#: Many requests that are in flight at once, where nobody says how many.
+IN_FLIGHT = 8
 COMPRESSIONS = ("gzip", "deflate")
 #: What Triton itself reads from a request's parameters, and the option that says it here.
 _RESERVED = {

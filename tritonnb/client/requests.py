@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.client.checks import check_inputs
-from tritonnb.client.compression import compress, decompress
-from tritonnb.client.diagnosis import diagnose
 from tritonnb.client.reasons import model_reason
-from tritonnb.client.refusals import refusal_hint
 from tritonnb.client.results import InferResult
 from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
 from tritonnb.errors import InferenceError, RequestRefusedError, nearest
@@ -45,6 +42,8 @@ def prepare(
     if options.binary:
         headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(header_length)}
     if options.compression:
+        from tritonnb.client.compression import compress  # noqa: PLC0415  (few ask for it)
+
         parts = [compress(parts, options.compression)]
         headers |= {"Content-Encoding": options.compression, "Accept-Encoding": options.compression}
     return parts, {**headers, **options.headers}
@@ -73,7 +72,11 @@ def read_result(answer: Answer, placed: Mapping[str, memoryview] | None = None) 
     ServerError
         It cannot be read.
     """
-    body = decompress(answer.body) if "content-encoding" in answer.headers else answer.body
+    body: bytes | bytearray = answer.body
+    if "content-encoding" in answer.headers:
+        from tritonnb.client.compression import decompress  # noqa: PLC0415  (few ask for it)
+
+        body = decompress(body)
     decoded = decode_answer(body, answer.headers.get(HEADER_LENGTH.lower()), placed)
     return InferResult(
         decoded.outputs,
@@ -96,6 +99,9 @@ def refused(model: str, error: ServerError, metadata: ModelMetadata | None = Non
     metadata
         What the model takes, as far as it is known.
     """
+    from tritonnb.client.diagnosis import diagnose  # noqa: PLC0415  (only a failure needs it)
+    from tritonnb.client.refusals import refusal_hint  # noqa: PLC0415
+
     reason = model_reason(error.message)
     return RequestRefusedError(
         f"model {model!r} answered with an error: {reason}",

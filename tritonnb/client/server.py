@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from tritonnb.client.administration import Administration
 from tritonnb.client.connection import Answer
-from tritonnb.client.diagnosis import load_error
 from tritonnb.client.generate import generate_request, read_events, read_generated
 from tritonnb.client.listings import ModelConfig, Statistics
-from tritonnb.client.many import IN_FLIGHT, Many, check_many
 from tritonnb.client.messages import Messages
-from tritonnb.client.options import InferOptions
+from tritonnb.client.options import IN_FLIGHT, InferOptions
 from tritonnb.client.paths import model_path, quoted
 from tritonnb.client.reasons import model_reason
 from tritonnb.client.requests import read_result, refused
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
 from tritonnb.client.streams import Stream
 from tritonnb.client.text import with_text
-from tritonnb.client.thumbnails import thumbnails
 from tritonnb.client.transport import Transport
 from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, SpecError, nearest
 
@@ -182,6 +179,8 @@ class Client(Administration):
         except ServerUnreachableError:
             raise
         except ServerError as error:
+            from tritonnb.client.diagnosis import load_error  # noqa: PLC0415  (only a failure needs it)
+
             failed = load_error(model, error.message, status=error.status)
             failed.hint = failed.hint or error.hint
             raise failed from error
@@ -327,6 +326,8 @@ class Client(Administration):
             As `infer`. The first item that fails ends all: its error, which says which it was, is raised after the
             results of all items before it.
         """
+        from tritonnb.client.many import Many, check_many  # noqa: PLC0415  (who sends one request is not to wait for it)
+
         options = options or InferOptions()
         self._check_key_kept(options)
         check_many(options, concurrency)
@@ -473,6 +474,8 @@ class Client(Administration):
 def _finished(result: InferResult, inputs: Mapping[str, object], options: InferOptions) -> InferResult:
     """Return a result as the options want it shown and its texts read."""
     if options.classes:
+        from tritonnb.client.thumbnails import thumbnails  # noqa: PLC0415  (as `many`)
+
         result.show_classes(thumbnails(inputs))
     return with_text(result) if options.decode else result
 

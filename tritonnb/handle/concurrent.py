@@ -7,8 +7,7 @@ import os
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from tritonnb.client.many import IN_FLIGHT
-from tritonnb.client.options import InferOptions
+from tritonnb.client.options import IN_FLIGHT, InferOptions
 from tritonnb.handle.protocol import Protocol
 
 if TYPE_CHECKING:

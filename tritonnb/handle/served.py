@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb.client import Client, Health, ModelList, read_metrics
 from tritonnb.client.options import InferOptions
-from tritonnb.client.random_inputs import made_up
-from tritonnb.client.timing import timed_infer
 from tritonnb.errors import ServerError, SpecError, nearest
 from tritonnb.handle.concurrent import Concurrent
 
@@ -248,6 +246,8 @@ class Served(Concurrent):
             }
         )
         if timing:
+            from tritonnb.client.timing import timed_infer  # noqa: PLC0415  (few ask for it)
+
             return self._ask(model, lambda client: timed_infer(client, model, inputs, said))
         return self._ask(model, lambda client: client.infer(model, inputs, said))
 
@@ -303,6 +303,8 @@ class Served(Concurrent):
         but: Collection[str] = (),
     ) -> dict[str, NDArray[Any]]:
         """Return inputs that a model takes, made up: see `tritonnb.client.random_inputs.made_up`."""
+        from tritonnb.client.random_inputs import made_up  # noqa: PLC0415  (few ask for it)
+
         return made_up(self.metadata(model), batch_size=batch_size, shapes=shapes, seed=seed, but=but)
 
     def code(
