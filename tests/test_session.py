@@ -100,14 +100,16 @@ def test_a_run_gives_the_same_arrays_in_the_same_order(sessions, names):
     assert [array.tolist() for array in got] == [array.tolist() for array in expected]
 
 
-def test_a_batch_larger_than_triton_takes_at_once_comes_back_whole(models, deployment):
+@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist], ids=["arrays", "lists"])
+def test_a_batch_larger_than_triton_takes_at_once_comes_back_whole(models, deployment, kind):
     assert deployment.metadata("batched").max_batch_size == 4
     local = onnxruntime.InferenceSession(models / "batched.onnx")
     served = tritonnb.InferenceSession("batched", on="session-tests")
     inputs = feed(9)
     inputs["in_float"] = np.arange(18, dtype="float32").reshape(9, 2)
 
-    expected, got = local.run(None, inputs), served.run(None, inputs)
+    expected = local.run(None, inputs)
+    got = served.run(None, {name: kind(array) for name, array in inputs.items()})
 
     assert [array.tolist() for array in got] == [array.tolist() for array in expected]
 

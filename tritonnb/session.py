@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from tritonnb.errors import InferenceError, nearest
 from tritonnb.handle import connect, deployment, deployments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,7 +102,7 @@ class InferenceSession:
     ) -> list[NDArray[Any]]:
         """Return the model's outputs for some inputs.
 
-        A batch larger than the model's ``max_batch_size`` goes in several requests, one after the other.
+        A batch larger than the model's ``max_batch_size`` goes in several requests, as with ``infer_many``.
 
         Parameters
         ----------
@@ -133,26 +131,16 @@ class InferenceSession:
                 raise InferenceError(
                     f"model {self._metadata.name!r} has no output {name!r}.", hint=nearest(name, known)
                 )
-        answers = [
-            self._served.infer(
-                self._metadata.name, part, outputs=names, version=self._version, timeout=self._timeout, decode=True
-            )
-            for part in self._parts(input_feed)
-        ]
-        return [
-            answers[0][name] if len(answers) == 1 else np.concatenate([answer[name] for answer in answers])
-            for name in names
-        ]
+        ask = self._served.infer_many if self._is_large(input_feed) else self._served.infer
+        answer = ask(
+            self._metadata.name, input_feed, outputs=names, version=self._version, timeout=self._timeout, decode=True
+        )
+        return [answer[name] for name in names]
 
-    def _parts(self, inputs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Yield the inputs, a batch at a time that the model takes."""
+    def _is_large(self, inputs: Mapping[str, Any]) -> bool:
+        """Tell whether a batch is larger than the model takes at once."""
         most = self._metadata.max_batch_size
-        size = max((len(value) for value in inputs.values() if hasattr(value, "__getitem__")), default=0)
-        if not most or size <= most:
-            yield inputs
-            return
-        for start in range(0, size, most):
-            yield {name: value[start : start + most] for name, value in inputs.items()}
+        return most > 0 and any(_rows(value) > most for value in inputs.values())
 
     def _described(self, tensor: TensorMetadata) -> NodeArg:
         shape: list[int | str | None] = [None if size == -1 else size for size in tensor.shape]
@@ -162,6 +150,10 @@ class InferenceSession:
 
     def __repr__(self) -> str:
         return f"<InferenceSession {self._metadata.name!r} on {self._served.name!r}>"
+
+
+def _rows(value: Any) -> int:
+    return len(value) if isinstance(value, (list, tuple)) else next(iter(getattr(value, "shape", ())), 0)
 
 
 def _served(on: str | Served | None) -> Served:

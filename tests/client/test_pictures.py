@@ -188,6 +188,13 @@ def test_an_input_that_has_no_pictures_shape_takes_none(shape):
     assert "1, 3 or 4 channels" in hint
 
 
+def test_a_model_that_takes_a_files_content_is_not_given_pixels():
+    message, hint = refused(picture(), (-1, 1), "BYTES")
+
+    assert "the content of a picture's file" in message
+    assert "path" in hint
+
+
 def test_pixels_of_unknown_range_are_refused():
     assert "32 bits" in refused(picture().convert("F"))[0]
 

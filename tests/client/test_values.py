@@ -89,6 +89,7 @@ def test_the_content_of_a_file_is_sent_where_a_model_takes_bytes(tmp_path):
     file.write_bytes(b"\xff\xd8 and so on\0")
 
     assert sent(file, "BYTES", (-1, 1), max_batch_size=4).tolist() == [[b"\xff\xd8 and so on\0"]]
+    assert sent([file, b"other"], "BYTES").tolist() == [b"\xff\xd8 and so on\0", b"other"]
     assert "No such file" in refused(tmp_path / "absent", "BYTES", (-1, 1), max_batch_size=4)
 
 

@@ -129,6 +129,11 @@ def picture_array(
         The input takes no pictures, a file is not there or no picture, or there is no such scaling.
     """
     frame = frame_of(metadata, tensor)
+    if tensor.datatype == "BYTES":
+        raise InferenceError(
+            f"the input {tensor.name!r} takes BYTES: the content of a picture's file, not its pixels.",
+            hint="give the file's path, or what `image.save` writes into an io.BytesIO.",
+        )
     if frame is None:
         raise InferenceError(
             f"the input {tensor.name!r} takes no pictures: {expected_input(metadata, tensor)} is expected.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +25,9 @@ def strings(tensor: TensorMetadata, value: object) -> NDArray[Any]:
     tensor
         An input of datatype BYTES.
     value
-        ``str``, ``bytes``, ``bytearray`` or ``memoryview``, nested lists of them, or an array of numpy's dtypes for
-        text (``U``, ``S``, StringDType) or of objects. Numpy itself has dropped the trailing zero bytes of what is in
-        an array of dtype ``S``; lists and object arrays keep theirs.
+        ``str``, ``bytes``, ``bytearray`` or ``memoryview``, the path of a file for its content, nested lists of
+        these, or an array of numpy's dtypes for text (``U``, ``S``, StringDType) or of objects. Numpy itself has
+        dropped the trailing zero bytes of what is in an array of dtype ``S``; lists and object arrays keep theirs.
 
     Raises
     ------
@@ -76,9 +77,11 @@ def _decoded(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _with_bytes(value: object) -> object:
-    """Return nested lists with ``bytes`` in the place of what numpy would take apart into numbers."""
+    """Return nested lists with ``bytes`` in the place of files, and of what numpy would take apart into numbers."""
     if isinstance(value, _BINARY):
         return bytes(value)
+    if isinstance(value, Path):
+        return value.read_bytes()
     if isinstance(value, (list, tuple)):
         return [_with_bytes(element) for element in value]
     return value

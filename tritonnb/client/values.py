@@ -36,7 +36,7 @@ def array_of(
     value
         An array, a number, a text, nested lists of them; a pandas Series or DataFrame, or another that has
         ``to_numpy()``; a torch tensor on any device; a PIL image, the path of a picture, or a list of these, where the
-        input has a picture's shape. For BYTES a path stands for the file's content.
+        input has a picture's shape. For BYTES see `tritonnb.client.text.strings`.
     scaling
         Of pictures.
 
@@ -47,8 +47,6 @@ def array_of(
     """
     try:
         array = _foreign_array(tensor, value)
-        if array is None and isinstance(value, Path) and tensor.datatype == "BYTES":
-            value = value.read_bytes()
         if array is None and (pictures := pictures_of(metadata, tensor, value)):
             return picture_array(metadata, tensor, pictures, scaling), False
         if tensor.datatype == "BYTES":
@@ -57,7 +55,12 @@ def array_of(
             array = np.asarray(_without_tensors(value))
     except InferenceError:
         raise
-    except (ValueError, TypeError, RuntimeError, OverflowError, OSError) as error:
+    except OSError as error:
+        raise InferenceError(
+            f"the file for the input {tensor.name!r} cannot be read: {error}",
+            hint=f"the current folder is {Path.cwd()}.",
+        ) from error
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise InferenceError(
             f"the input {tensor.name!r} cannot be made into an array: {error}",
             hint="give a numpy array, or a list whose rows are all of one length.",
@@ -75,6 +78,8 @@ def array_of(
 def pictures_of(metadata: ModelMetadata, tensor: TensorMetadata, value: object) -> list[Any]:
     """Return the pictures that a value is, none where it is none; a text names a file where only a picture would do."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if tensor.datatype == "BYTES":  # a path stands for what is in the file
+        return values if any(is_picture(each) and not isinstance(each, Path) for each in values) else []
     if values and all(is_picture(each) for each in values):
         return values
     if all(isinstance(each, str) or is_picture(each) for each in values) and frame_of(metadata, tensor):
