@@ -101,7 +101,10 @@ def _check_pixels(metadata: ModelMetadata, tensor: TensorMetadata, array: NDArra
         raise InferenceError(
             f"the input {tensor.name!r} is uint8, pixels of {array.min()} to {array.max()}, {tensor.datatype} is "
             "expected: were they to be scaled first?",
-            hint='for example x / np.float32(127.5) - 1; where the model takes 0 to 255, x.astype("float32").',
+            hint=(
+                "for example x / np.float32(127.5) - 1, which scaling='inception' does to a picture; "
+                f'where the model takes 0 to 255, x.astype("{dtype_of(tensor.datatype)}").'
+            ),
         )
 
 
