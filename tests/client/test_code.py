@@ -138,6 +138,19 @@ def test_a_server_that_asks_for_no_key_is_asked_without_one(deployment):
         assert "TRITON_KEY" not in deployment.code("echo", {"in_FP32": SMALL}, language).text
 
 
+@pytest.mark.parametrize("language", ["curl", "python"])
+def test_headers_are_written_but_for_those_that_sound_secret(guarded, language):
+    headers = {"X-Tenant": "it's us", "X-Api-Key": "hidden"}
+    text = guarded.code("echo", {"in_FP32": SMALL}, language, headers=headers).text
+    assert "hidden" not in text
+    assert "# The environment's X_API_KEY is the value of X-Api-Key." in text
+    expected = {
+        "curl": ["-H 'X-Tenant: it'\"'\"'s us'", '-H "X-Api-Key: $X_API_KEY"'],
+        "python": ["'X-Tenant': \"it's us\"", "'X-Api-Key': f\"{os.environ['X_API_KEY']}\""],
+    }
+    assert all(header in text for header in expected[language])
+
+
 def test_what_cannot_be_written_is_told(guarded):
     with pytest.raises(SpecError, match="did you mean 'curl'"):
         guarded.code("echo", {"in_FP32": SMALL}, "crul")

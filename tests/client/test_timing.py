@@ -32,6 +32,11 @@ def test_the_parts_add_up_to_the_total(monkeypatch):
     ]
 
 
+def test_what_the_server_does_after_it_has_answered_does_not_count():
+    timing = timing_between(NOTHING, NOTHING | ONE, 0.007)
+    assert (timing.server_s, timing.client_s) == (0.007, 0.0)
+
+
 def test_with_stable_output_only_the_parts_are_named():
     timing = timing_between(NOTHING, NOTHING | ONE, 0.010)
     assert repr(timing).splitlines()[:2] == ["Where the time went", "  client and transport"]

@@ -1,12 +1,13 @@
 """A request as a command or a program that needs no tritonnb: curl's, or tritonclient's.
 
-A key is never written: both take it from the environment variable ``TRITON_KEY``. What is too large for a line goes
-into a file beside it.
+A key is never written: both take it from the environment variable ``TRITON_KEY``, and the values of headers that sound
+secret from variables with the headers' names. What is too large for a line goes into a file beside it.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tritonnb.client.checks import check_inputs
-from tritonnb.client.requests import prepare, request_parameters, wanted_outputs
 from tritonnb.client.paths import model_path
+from tritonnb.client.requests import prepare, request_parameters, wanted_outputs
 from tritonnb.client.tensors import datatype_of
 from tritonnb.errors import InferenceError, SpecError, nearest
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 LANGUAGES = ("curl", "python")
 KEY = "TRITON_KEY"
+_SECRET = re.compile(r"authorization|cookie|credential|key|password|secret|token", re.IGNORECASE)
 #: So many characters of JSON, or elements of an array, are written out; more go into a file.
 _WRITTEN_JSON, _WRITTEN_ELEMENTS = 2000, 64
 
@@ -100,7 +102,8 @@ def _curl(endpoint: Endpoint, metadata: ModelMetadata, inputs: Mapping[str, obje
     if options.protocol != "http":
         raise SpecError("curl cannot send a request over gRPC.", hint="leave the protocol out, or take --code.")
     files: dict[str, bytes] = {}
-    parts, headers = _json_or_binary(metadata, inputs, options)
+    sent = _headers(endpoint, options)
+    parts, headers = _json_or_binary(metadata, inputs, replace(options, headers={}))
     body = b"".join(parts)
     if headers["Content-Type"] == "application/json" and not options.compression and len(body) <= _WRITTEN_JSON:
         data, output = ["--data-binary", shlex.quote(body.decode())], []
@@ -115,14 +118,19 @@ def _curl(endpoint: Endpoint, metadata: ModelMetadata, inputs: Mapping[str, obje
     url = shlex.quote(f"{endpoint.url}/{model_path(metadata.name, options.version)}/infer")
     words = [
         f"curl --silent --show-error {url}",
-        *(f'-H "{name}: {_secret(value, "$" + KEY)}"' for name, value in endpoint.headers.items()),
+        *(
+            f'-H "{header.name}: {header.text}${header.variable}"'
+            if header.variable
+            else f"-H {shlex.quote(f'{header.name}: {header.text}')}"
+            for header in sent
+        ),
         *(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()),
         " ".join(data),
         *([" ".join(output)] if output else []),
     ]
     notes = [
         "# In a terminal, or in a cell that begins with %%bash.",
-        *([f"# {KEY} is the server's key, in the environment."] if endpoint.headers else []),
+        *_about_variables(sent),
         *(f"# {name} is the request's body." for name in files),
     ]
     return Snippet("\n".join([*notes, " \\\n  ".join(words)]), files)
@@ -166,7 +174,8 @@ def _python(
     outputs = options.outputs or [output.name for output in metadata.outputs]
     asked = wanted_outputs(metadata, options) or (outputs if binary else ())
     wanted = [f"triton.InferRequestedOutput({name!r}{binary}{count})" for name in asked]
-    headers = _python_headers(endpoint, options, grpc=grpc)
+    sent = _headers(endpoint, options)
+    headers = _python_headers(sent, grpc=grpc)
     arguments = [
         repr(metadata.name),
         "inputs",
@@ -175,11 +184,11 @@ def _python(
         *_python_options(options, grpc=grpc),
     ]
     lines = [
-        *(["import os", ""] if endpoint.headers else []),
+        *(["import os", ""] if any(header.variable for header in sent) else []),
         "import numpy as np",
         f"import tritonclient.{options.protocol} as triton  # pip install 'tritonclient[{options.protocol}]'",
         "",
-        *([f"# {KEY} is the server's key, in the environment."] if endpoint.headers else []),
+        *_about_variables(sent),
         f"client = triton.InferenceServerClient({_address(endpoint, options, grpc=grpc)})",
         "inputs = []",
         *given,
@@ -215,15 +224,45 @@ def _dtype_for_tritonclient(array: NDArray[Any]) -> str:
     return "object" if array.dtype.kind in "OSU" else array.dtype.name
 
 
-def _python_headers(endpoint: Endpoint, options: InferOptions, *, grpc: bool) -> str:
-    secret = f"{{os.environ[{KEY!r}]}}"
-    entries = []
+@dataclass(frozen=True)
+class _Header:
+    """A header whose value is a text and, after it, that of an environment variable, if one is named."""
+
+    name: str
+    text: str
+    variable: str = ""
+
+
+def _headers(endpoint: Endpoint, options: InferOptions) -> list[_Header]:
+    """Return the headers to be written, of which no secret is."""
+    headers = []
     for name, value in endpoint.headers.items():
-        text = 'f"' + _secret(value, secret) + '"'
-        # Triton wants the restricted protocol's key under a name of its own; a proxy in front wants the usual one.
-        names = (name.lower(), f"triton-grpc-protocol-{name.lower()}") if grpc else (name,)
-        entries += [f"{each!r}: {text}" for each in names]
-    entries += [f"{name.lower() if grpc else name!r}: {value!r}" for name, value in options.headers.items()]
+        scheme, space, _ = value.partition(" ")
+        headers.append(_Header(name, scheme + space if space else "", KEY))
+    for name, value in options.headers.items():
+        secret = _SECRET.search(name)
+        headers.append(_Header(name, "" if secret else value, re.sub(r"\W", "_", name).upper() if secret else ""))
+    return headers
+
+
+def _about_variables(headers: list[_Header]) -> list[str]:
+    return [
+        f"# The environment's {header.variable} is "
+        + ("the server's key." if header.variable == KEY else f"the value of {header.name}.")
+        for header in headers
+        if header.variable
+    ]
+
+
+def _python_headers(headers: list[_Header], *, grpc: bool) -> str:
+    entries = []
+    for header in headers:
+        value = f'f"{header.text}{{os.environ[{header.variable!r}]}}"' if header.variable else repr(header.text)
+        names = [header.name.lower() if grpc else header.name]
+        if grpc and header.variable == KEY:
+            # Triton wants the restricted protocol's key under a name of its own; a proxy in front wants the usual one.
+            names.append(f"triton-grpc-protocol-{names[0]}")
+        entries += [f"{name!r}: {value}" for name in names]
     return f"{{{', '.join(entries)}}}" if entries else ""
 
 
@@ -254,9 +293,3 @@ def _address(endpoint: Endpoint, options: InferOptions, *, grpc: bool) -> str:
     parts = urlsplit(endpoint.url)
     timeout = f", network_timeout={options.timeout:g}" if options.timeout is not None else ""
     return repr(parts.netloc + parts.path) + secure + timeout
-
-
-def _secret(value: str, variable: str) -> str:
-    """Return a header's value with the variable in the place of the key."""
-    scheme, space, _ = value.partition(" ")
-    return f"{scheme}{space}{variable}" if space else variable

@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tritonnb.client.pictures import is_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from PIL.Image import Image
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+#: What a text must end in to be taken for the name of a picture's file.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _SIDE = 160
 
 
 def thumbnails(inputs: Mapping[str, object]) -> list[bytes]:
     """Return a JPEG of at most 160 x 160 pixels for each picture among the inputs: PIL's and files' names."""
-    return [jpeg for value in inputs.values() for jpeg in _of(value)]
+    given: list[Any] = [
+        each for value in inputs.values() for each in (value if isinstance(value, (list, tuple)) else [value])
+    ]
+    pictures = [each for each in given if is_picture(each) or (isinstance(each, str) and each.endswith(SUFFIXES))]
+    return [jpeg for picture in pictures if (jpeg := _jpeg(picture))]
 
 
-def is_picture_file(value: object) -> bool:
-    """Tell whether a value is the name of a picture file, by its suffix."""
-    return isinstance(value, (str, Path)) and Path(value).suffix.lower() in PICTURE_SUFFIXES
+def _jpeg(picture: Image | Path | str) -> bytes:
+    from PIL import Image, ImageOps  # noqa: PLC0415  (only pictures need it)
 
-
-def _of(value: object) -> Iterator[bytes]:
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _of(each)
-    elif is_picture_file(value):
-        from PIL import Image  # noqa: PLC0415  (an extra)
-
-        try:
-            with Image.open(str(value)) as picture:
-                yield _jpeg(picture)
-        except OSError:  # a text input may end like a picture's name
-            return
-    elif (pil := sys.modules.get("PIL.Image")) and isinstance(value, pil.Image):
-        yield _jpeg(value)
-
-
-def _jpeg(picture: Image) -> bytes:
-    small = picture.convert("RGB")
+    try:
+        if isinstance(picture, (str, Path)):
+            with Image.open(picture) as opened:
+                upright = ImageOps.exif_transpose(opened)
+        else:
+            upright = ImageOps.exif_transpose(picture)
+    except OSError:  # a file for a BYTES input need not be a picture, nor a text that ends like one's name
+        return b""
+    small = upright.convert("RGB")
     small.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=85)

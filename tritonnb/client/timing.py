@@ -40,7 +40,7 @@ class Timing:
     total_s
         From the call to its result, as the client saw it.
     server_s
-        In the server, from the request's arrival in the model's scheduler to its answer.
+        Of that, in the server, from the request's arrival in the model's scheduler to its answer.
     parts_s
         Of that, by Triton's names: ``queue``, ``compute_input``, ``compute_infer``, ``compute_output``.
     requests
@@ -56,7 +56,7 @@ class Timing:
     @property
     def client_s(self) -> float:
         """What was not the model's: encoding, the way there and back, HTTP in the server, decoding."""
-        return max(0.0, self.total_s - self.server_s)
+        return self.total_s - self.server_s
 
     @property
     def note(self) -> str:
@@ -129,7 +129,8 @@ def timing_between(before: Mapping[str, int], after: Mapping[str, int], total_s:
     def mean_s(counter: str) -> float:
         return max(0, after[counter] - before[counter]) / requests / 1e9 if requests else 0.0
 
-    return Timing(total_s, mean_s("success"), {part: mean_s(part) for part in _PARTS}, requests)
+    # Backends take the time of the end just after the answer was sent, when the client may have it already.
+    return Timing(total_s, min(total_s, mean_s("success")), {part: mean_s(part) for part in _PARTS}, requests)
 
 
 def _counters(client: Client, model: str, version: str) -> dict[str, int]:

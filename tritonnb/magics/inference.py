@@ -27,7 +27,7 @@ class Streamed(list["InferResult"]):
 
 
 def infer(options: argparse.Namespace, namespace: Mapping[str, Any]) -> object:
-    """Do what a line asks for; return the result or the answers; code is printed."""
+    """Do what a line asks for; return the result, the answers, or the code that was asked for instead."""
     given = dict(pair.resolve(namespace) for pair in options.inputs)
     inputs = {name: _literal(value, namespace) for name, value in given.items()}
     request = _request(options)
@@ -40,8 +40,7 @@ def infer(options: argparse.Namespace, namespace: Mapping[str, Any]) -> object:
     if options.curl or options.code:
         names = {pair.partition("=")[0]: pair.expression for pair in options.inputs}
         language = "curl" if options.curl else "python"
-        _write(handle.code(options.model, inputs, language, names=names, **request))
-        return None
+        return _with_files(handle.code(options.model, inputs, language, names=names, **request))
     return handle.infer(options.model, inputs, timing=options.timing, **request)
 
 
@@ -90,11 +89,11 @@ def _streamed(handle: Served, model: str, inputs: Mapping[str, object], request:
     return answers
 
 
-def _write(code: Snippet) -> None:
+def _with_files(code: Snippet) -> Snippet:
     code.write()
     for name, content in code.files.items():
-        print(f"# {name}: {len(content):,} bytes, written into {Path.cwd().name}.")  # noqa: T201  (the answer to the command)
-    print(code.text)  # noqa: T201  (to be copied)
+        print(f"{name}: {len(content):,} bytes, written into the current folder.")  # noqa: T201  (it is the user's folder)
+    return code
 
 
 def _literal(value: object, namespace: Mapping[str, Any]) -> object:

@@ -135,8 +135,8 @@ def _infer() -> MagicParser:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--timing", action="store_true", help="show where the time went: client, queue, model")
     instead.add_argument("--stream", action="store_true", help="show the answers as they come, of a decoupled model")
-    instead.add_argument("--curl", action="store_true", help="only print the request as a command of curl")
-    instead.add_argument("--code", action="store_true", help="only print the request as Python with tritonclient")
+    instead.add_argument("--curl", action="store_true", help="only show the request as a command of curl")
+    instead.add_argument("--code", action="store_true", help="only show the request as Python with tritonclient")
     return _out(parser)
 
 
