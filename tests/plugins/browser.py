@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -118,10 +119,17 @@ def open_notebook(page, address: str, name: str, front_end: str) -> None:
 
 
 def run_all(page) -> None:
-    """Run every cell, as a person would with the menu."""
-    page.locator(".jp-Notebook .jp-Cell").first.click()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    """Run every cell, as a person would with the menu; again, if the page was not ready for it."""
+    from playwright.sync_api import TimeoutError as NotYet
+
+    for _ in range(5):
+        page.locator(".jp-Notebook .jp-Cell").first.click()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with suppress(NotYet):
+            page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[(\*|\d+)\]")).first.wait_for(timeout=5_000)
+            return
+    raise AssertionError("the notebook did not run")
 
 
 def _answers(port: int) -> bool:

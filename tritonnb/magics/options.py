@@ -270,12 +270,15 @@ def _connect() -> MagicParser:
 def _dashboard() -> MagicParser:
     parser = MagicParser(
         "%triton_dashboard",
-        "Show a deployment live: its health and traffic, its models, its log.",
+        "Show a deployment live: health, models, batch latency, a playground to call it, its log.",
         "  %triton_dashboard\n  %triton_dashboard demo --part health",
     )
     parser.add_argument("name", nargs="?", help="the deployment (default: the latest)")
     parser.add_argument(
-        "--part", action="append", metavar="PART", help="only this part: health, models or logs; may be said again"
+        "--part",
+        action="append",
+        metavar="PART",
+        help="only this part: health, models, latency, playground or logs; may be said again",
     )
     return _out(parser)
 

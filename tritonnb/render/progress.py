@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ class Progress:
         self._drawn_at = 0.0
         self._drawn_text = ""
         self._display: Any = None
-        self._silent = os.environ.get("TRITONNB_NONINTERACTIVE") == "1"
+        # Another thread's bar would come up below whatever cell was run last.
+        threaded = threading.current_thread() is not threading.main_thread()
+        self._silent = threaded or os.environ.get("TRITONNB_NONINTERACTIVE") == "1"
 
     def report(self, text: str, fraction: float | None) -> None:
         """Say what is being done now and how much of the whole is done (0 to 1; None: unknown)."""

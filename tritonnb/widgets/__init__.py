@@ -1,4 +1,4 @@
-"""What is seen in a notebook: health, models, logs, live. Core ipywidgets only."""
+"""What is seen in a notebook: health, models, batch latency, a playground and logs, live. Core ipywidgets only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dashboard(handle: Served, parts: Sequence[str] = ()) -> Dashboard | Look:
     handle
         The deployment or connection.
     parts
-        Some of ``"health"``, ``"models"``, ``"logs"``; all where left out.
+        Some of ``"health"``, ``"models"``, ``"latency"``, ``"playground"``, ``"logs"``; all where left out.
 
     Raises
     ------

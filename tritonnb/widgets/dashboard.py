@@ -9,10 +9,12 @@ import ipywidgets as widgets
 from tritonnb.errors import SpecError, nearest
 from tritonnb.render.html import Badge, render
 from tritonnb.widgets.health import HealthPanel
+from tritonnb.widgets.latency import LatencyPanel
 from tritonnb.widgets.logs import LogPanel
 from tritonnb.widgets.look import Looker
 from tritonnb.widgets.models import ModelPanel
 from tritonnb.widgets.panel import answer_while_busy
+from tritonnb.widgets.playground import PlaygroundPanel
 from tritonnb.widgets.poller import Poller
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 PANELS: dict[str, Callable[[Served], Panel]] = {
     "health": HealthPanel,
     "models": ModelPanel,
+    "latency": LatencyPanel,
+    "playground": PlaygroundPanel,
     "logs": LogPanel,
 }
 
