@@ -119,6 +119,12 @@ class TritonPythonModel:
     )
 
 
+@pytest.fixture(scope="session")
+def write_python_model():
+    """Return `write_model`, for the repositories of single test modules."""
+    return write_model
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     """Return a model repository: one model that echoes every datatype, one that fails, one that cannot load, ..."""
