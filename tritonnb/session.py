@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tritonnb.client.checks import rows_of
 from tritonnb.errors import InferenceError, nearest
 from tritonnb.handle import connect, deployment, deployments
 
@@ -140,7 +141,7 @@ class InferenceSession:
     def _is_large(self, inputs: Mapping[str, Any]) -> bool:
         """Tell whether a batch is larger than the model takes at once."""
         most = self._metadata.max_batch_size
-        return most > 0 and any(_rows(value) > most for value in inputs.values())
+        return most > 0 and any(rows_of(value) > most for value in inputs.values())
 
     def _described(self, tensor: TensorMetadata) -> NodeArg:
         shape: list[int | str | None] = [None if size == -1 else size for size in tensor.shape]
@@ -150,10 +151,6 @@ class InferenceSession:
 
     def __repr__(self) -> str:
         return f"<InferenceSession {self._metadata.name!r} on {self._served.name!r}>"
-
-
-def _rows(value: Any) -> int:
-    return len(value) if isinstance(value, (list, tuple)) else next(iter(getattr(value, "shape", ())), 0)
 
 
 def _served(on: str | Served | None) -> Served:

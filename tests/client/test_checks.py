@@ -110,7 +110,7 @@ def test_a_request_of_nothing_is_refused_even_if_every_input_is_optional():
             model(IMAGE),
             np.repeat(PICTURE, 5, axis=0),
             "model 'm' takes at most 4 in a batch, 5 were given.",
-            "send x[:4], then the rest, or raise the model's max_batch_size.",
+            "`infer_many` sends it in parts; or raise the model's max_batch_size.",
         ),
     ],
     ids=["no batch", "no first", "one too many", "channels last", "rank", "scalar", "empty", "batch too large"],

@@ -43,6 +43,11 @@ def check_inputs(metadata: ModelMetadata, inputs: Mapping[str, object], scaling:
     return fitted(metadata, inputs, scaling)
 
 
+def rows_of(value: Any) -> int:
+    """Return how many rows an array or a list has; 0 for a single value."""
+    return len(value) if isinstance(value, (list, tuple)) else next(iter(getattr(value, "shape", ())), 0)
+
+
 def _fit_as_they_are(metadata: ModelMetadata, inputs: Mapping[str, object]) -> bool:
     """Tell, within a microsecond or two, that the inputs are arrays that need nothing done: so it is in most loops."""
     if type(inputs) is not dict or not 0 < len(inputs) == len(metadata.inputs):

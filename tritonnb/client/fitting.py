@@ -122,7 +122,7 @@ def _check_batch(metadata: ModelMetadata, arrays: Mapping[str, NDArray[Any]]) ->
     if size > metadata.max_batch_size:
         raise InferenceError(
             f"model {metadata.name!r} takes at most {metadata.max_batch_size} in a batch, {size} were given.",
-            hint=f"send x[:{metadata.max_batch_size}], then the rest, or raise the model's max_batch_size.",
+            hint="`infer_many` sends it in parts; or raise the model's max_batch_size.",
         )
     if size == 0:
         raise InferenceError(

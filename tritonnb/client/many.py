@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tritonnb.client.checks import check_inputs
+from tritonnb.client.checks import check_inputs, rows_of
 from tritonnb.client.connection import ClosedBeforeAnswerError
 from tritonnb.client.results import InferResult
 from tritonnb.errors import InferenceError, TritonNbError
@@ -188,7 +188,7 @@ class Many:
                 hint='many: [{"x": first}, {"x": second}, ...]; one large array: {"x": array}.',
             )
         most = self._metadata.max_batch_size
-        if not most or all(not hasattr(inputs[name], "__len__") or len(inputs[name]) <= most for name in inputs):
+        if not most or all(rows_of(inputs[name]) <= most for name in inputs):
             return 1, [inputs]
         arrays = check_inputs(replace(self._metadata, max_batch_size=_ANY_BATCH), inputs, self._options.scaling)
         rows = next(iter(arrays.values())).shape[0]
