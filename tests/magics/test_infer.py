@@ -150,6 +150,7 @@ def test_the_result_is_stored_and_can_be_silenced(told):
 def test_curl_is_shown_instead_of_sent_and_does_the_same(told, capsys):
     command = told.run("%triton_infer square x=$x --on serving --curl")
     assert command.text in capsys.readouterr().out
+    assert "KEY" not in command.text  # this server asks for none
     done = subprocess.run(["bash", "-c", command.text], capture_output=True, check=True)
     assert json.loads(done.stdout)["outputs"][0]["data"] == (X * X).ravel().tolist()
 
