@@ -205,8 +205,9 @@ class Served(Concurrent):
         model
             Triton's name of the model.
         inputs
-            Arrays by input name, with the batch dimension where the model batches. Lists and numbers will do.
-            A dtype other than the model's is cast where no value changes by it.
+            Arrays by input name, with the batch dimension where the model batches; or lists, pandas columns and
+            frames, torch tensors. A single number or text, a PIL image and the path of a picture get their batch
+            dimension here. A dtype other than the model's is cast where no value changes by it.
         outputs
             The outputs to return; all where left out.
         version
@@ -221,7 +222,7 @@ class Served(Concurrent):
             Find out where the time went, from the server's statistics before and after: ``result.timing``.
         **options
             What else `tritonnb.client.options.InferOptions` knows: priority, queue_timeout, parameters, sequence_id,
-            sequence_start, sequence_end, headers, compression, protocol, binary, decode.
+            sequence_start, sequence_end, headers, compression, protocol, binary, decode; of pictures: scaling.
 
         Returns
         -------
