@@ -34,6 +34,7 @@ BEGIN, END, LATE, KIND, _NUMBER = range(5)
 
 #: As many records are kept until they are read: over 10 s of the fastest load that was ever sent.
 _CAPACITY = 1 << 18
+_CHUNK = 1 << 11  # so many are looked at at a time: mostly few are new
 
 _TRANSPORT = {
     generator.BROKEN: "connection broken",
@@ -105,7 +106,7 @@ class RunningLoad:
         parts = []
         while True:
             start = self._read % _CAPACITY
-            numbers = self._ring[start:, _NUMBER]
+            numbers = self._ring[start : start + _CHUNK, _NUMBER]
             wanted = np.arange(self._read + 1, self._read + 1 + len(numbers))
             differ = np.flatnonzero(numbers != wanted)
             count = int(differ[0]) if len(differ) else len(numbers)
