@@ -28,6 +28,8 @@ _ACCUMULATOR = (
     def execute(self, requests):
         return [self.add(r) for r in requests]
     def add(self, request):
+        if not value(request, "READY").any():  # Triton fills the places of other sequences in the batch
+            return answer(sum=value(request, "x"), ended=np.array([[False]]))
         which, ended = request.correlation_id(), bool(value(request, "END").any())
         total = value(request, "x") + (0 if value(request, "START").any() else self.sums[which])
         self.sums[which] = total
@@ -44,6 +46,7 @@ sequence_batching {
   max_sequence_idle_microseconds: 60000000
   control_input { name: "START" control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } }
   control_input { name: "END" control { kind: CONTROL_SEQUENCE_END int32_false_true: [0, 1] } }
+  control_input { name: "READY" control { kind: CONTROL_SEQUENCE_READY int32_false_true: [0, 1] } }
 }
 instance_group { count: 1 kind: KIND_CPU }
 """,
@@ -64,7 +67,10 @@ _REPEATER = (
                 if asked.get("die_at") == i:
                     os._exit(3)
                 time.sleep(asked.get("every_ms", 0) / 1000)
-                if request.is_cancelled():
+                gate = f"{asked['gate']}{i - 1}" if i and "gate" in asked else ""
+                while gate and not os.path.exists(gate) and not request.is_cancelled():
+                    time.sleep(0.005)
+                if request.is_cancelled() and "tell" in asked:
                     open(asked["tell"], "w").close()
                     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
                     break
@@ -115,9 +121,17 @@ output { name: "plain" data_type: TYPE_FP32 dims: [3] }
 
 _QUEUED = (
     """
+    def initialize(self, args):
+        self.executed = 0
     def execute(self, requests):
-        time.sleep(0.3)
-        return [answer(order=value(r, "x")) for r in requests]
+        self.executed += 1
+        for request in requests:
+            asked = json.loads(request.parameters())
+            if "until" in asked:
+                open(asked["tell"], "w").close()
+                while not os.path.exists(asked["until"]):
+                    time.sleep(0.002)
+        return [answer(order=value(r, "x") * 0 + self.executed) for r in requests]
 """,
     """
 max_batch_size: 1

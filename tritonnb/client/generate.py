@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def generate_request(metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> bytes:
-    """Return the body of a request: the inputs by name, as numbers, texts, or lists of them.
+    """Return the body of a request: the inputs by name, as numbers, texts, or flat lists of them.
+
+    A batch dimension of 1 is taken off: the extension has none, Triton adds it.
 
     Raises
     ------
@@ -33,7 +35,8 @@ def generate_request(metadata: ModelMetadata, inputs: Mapping[str, object], opti
     said = {"parameters": dict(options.parameters)} if options.parameters else {}
     identified = {"id": options.request_id} if options.request_id else {}
     try:
-        return json.dumps({**identified, **said, **inputs}, default=_plain, allow_nan=False).encode()
+        values = {name: _flat(metadata, name, value) for name, value in inputs.items()}
+        return json.dumps({**identified, **said, **values}, default=_plain, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise InferenceError(
             f"the inputs cannot be written as JSON: {error}.", hint="give numbers, texts, or lists of them."
@@ -86,6 +89,23 @@ def read_events(model: str, pieces: Iterable[bytes | bytearray]) -> Iterator[dic
                 data = []
     if data or lines.strip():
         raise ServerError(f"the last answer of model {model!r} is cut off.", hint="see whether a proxy stands between.")
+
+
+def _flat(metadata: ModelMetadata, name: str, value: Any) -> Any:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if (
+        metadata.batched
+        and isinstance(value, (list, tuple))
+        and len(value) == 1
+        and isinstance(value[0], (list, tuple))
+    ):
+        value = value[0]
+    if isinstance(value, (list, tuple)) and any(isinstance(element, (list, tuple)) for element in value):
+        raise InferenceError(
+            f"the input {name!r} has more than one dimension, which Triton's generate extension does not have.",
+            hint="ask with infer(...) or stream(...).",
+        )
+    return value
 
 
 def _plain(value: Any) -> Any:

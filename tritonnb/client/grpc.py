@@ -48,7 +48,7 @@ _STATUS = {
 }
 # UNAVAILABLE is what Triton answers for some refusals, and what gRPC itself says where no answer came.
 _NO_ANSWER = re.compile(
-    r"failed to connect|socket closed|connection (reset|refused)|broken pipe|goaway|name resolution|dns|unreachable"
+    r"failed to connect|socket closed|connection (reset|refused)|broken pipe|goaway|resolving|resolution|unreachable"
     r"|handshak|keepalive|recvmsg|ping timeout",
     re.IGNORECASE,
 )
