@@ -92,6 +92,10 @@ def why_missing(capability: str) -> str:
         from docker_session import DOCKER
 
         return DOCKER.missing()
+    if capability == "podman":
+        from podman_service import missing
+
+        return missing()
     if capability == "browser":
         from browser import why_no_browser
 
@@ -100,7 +104,8 @@ def why_missing(capability: str) -> str:
         return (
             "" if shutil.which(capability) else f"{capability} is not installed (Debian: apt-get install {capability})"
         )
-    raise ValueError(f"unknown capability {capability!r}; known: 'docker', 'docker-registry', 'engine', 'openssl'")
+    known = ("docker", "docker-registry", "engine", "openssl", "podman")
+    raise ValueError(f"unknown capability {capability!r}; known: {', '.join(known)}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -547,6 +547,15 @@ def test_a_daemon_that_answers_tells_its_triton_images_and_its_gpu_runtime(tmp_p
     assert container_toolkit(daemon).found == "known to Docker"
 
 
+def test_the_daemon_of_a_rootless_docker_is_found_where_the_docker_engine_finds_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("tritonnb.engines.daemon.SYSTEM_SOCKETS", (tmp_path / "no.sock", tmp_path / "no.sock"))
+    with served(tmp_path / "docker.sock", Docker) as address:
+        assert docker_daemon(ask_docker()).detail == f"28.2.2 at {address}"
+
+
 @pytest.mark.parametrize(
     ("programs", "state"),
     [([], "missing"), (["nvidia-ctk"], "broken"), (["nvidia-ctk", "nvidia-container-runtime-hook"], "ok")],

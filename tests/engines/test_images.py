@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -56,6 +57,13 @@ def test_a_pull_that_is_cut_off_is_told_and_taken_up_again(pushed, line, docker_
 def test_a_tag_that_the_registry_has_not_is_told(registry, docker_client):
     with pytest.raises(EngineError, match=r"could not be pulled: manifest .*\n.*check its name and tag"):
         pull(docker_client, f"{registry[0]}/triton:99.99", lambda *_: None)
+
+
+def test_before_gigabytes_are_pulled_their_size_the_room_and_the_way_out_are_told(docker_client):
+    told = []
+    with pytest.raises(EngineError, match="could not be pulled"):  # there is no such tag, nor may there be a network
+        pull(docker_client, "nvcr.io/nvidia/tritonserver:00.00-py3", lambda text, _: told.append(text))
+    assert re.search(r"\(9 to 16 GB(, \d+ GB free)?; Ctrl-C stops it, `tritonnb image build` makes a small", told[0])
 
 
 def test_a_registry_that_cannot_be_reached_is_told(docker_client):

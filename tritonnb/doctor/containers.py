@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tritonnb.doctor.programs import last_line
 from tritonnb.doctor.report import DOCKER, IMAGES, TOOLKIT, Finding
+from tritonnb.engines import daemon as engine_daemon
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 TIMEOUT_S = 3
@@ -43,15 +44,15 @@ class Daemon:
 
 
 def ask_docker() -> Daemon:
-    """Ask the daemon that ``docker ps`` would ask: of DOCKER_HOST, else of the command line's context."""
+    """Ask the daemon that the Docker engine takes."""
     address = DEFAULT_ADDRESS
     try:
-        from docker import ContextAPI, DockerClient  # noqa: PLC0415  (heavy)
+        from docker import DockerClient  # noqa: PLC0415  (heavy)
         from docker.utils import kwargs_from_env  # noqa: PLC0415
 
         settings: dict[str, Any] = {**kwargs_from_env()}
-        if "base_url" not in settings:
-            settings = {**ContextAPI.kwargs_from_context(environment=os.environ), **settings}
+        if "base_url" not in settings and (at := engine_daemon.address()):
+            settings["base_url"] = at.url
         address = settings.setdefault("base_url", DEFAULT_ADDRESS)
         _knock(address)
         with closing(DockerClient(version="auto", timeout=TIMEOUT_S, **settings)) as client:

@@ -202,7 +202,9 @@ class DockerEngine(SupervisedEngine):
             # Under the same path as here, so that what Triton says of a file is true here too.
             mounts=[Mount(models, models, type="bind", read_only=True)],
             port_bindings={inside: (HOST, outside) for inside, outside in ports.items()},
-            **_shared_memory(spec),
+            # One of its own, or this machine's, where its clients put their regions.
+            shm_size=None if spec.server.shared_memory else spec.server.shm_size,
+            ipc_mode="host" if spec.server.shared_memory else None,
             ulimits=[
                 Ulimit(name=limit, soft=value, hard=value)
                 for limit, value in _LIMITS.items()
@@ -291,7 +293,10 @@ class DockerEngine(SupervisedEngine):
 
     def _look(self) -> list[tuple[int, str, str]] | None:
         """Return the running stub processes as (number, model, instance); None where nobody can tell."""
-        top = None if self._state().paused else self._ask("top?ps_args=-ww%20-eo%20pid,args")
+        if self._state().paused:
+            return None
+        # Docker hands these to `ps`; Podman has columns of its own, and no `ps` where the image has none.
+        top = self._ask("top?ps_args=-ww%20-eo%20pid,args") or self._ask("top?ps_args=pid,args")
         if top is None:
             return None
         # As in embedded.py. Numbers are given in the order of starts.
@@ -324,11 +329,6 @@ def _check_flags(spec: Spec, image: Image) -> None:
         if field := _IN_THE_SPEC.get(flag):
             raise SpecError(f"The flag {flag!r} cannot be given to a container.", hint=f"`{field}` of the spec.")
     check_flags(spec.server.flags, image.release)
-
-
-def _shared_memory(spec: Spec) -> dict[str, str]:
-    """Return which /dev/shm the container has: one of its own, or this machine's, where clients put their regions."""
-    return {"ipc_mode": "host"} if spec.server.shared_memory else {"shm_size": spec.server.shm_size}
 
 
 def _user(info: Mapping[str, Any]) -> str:

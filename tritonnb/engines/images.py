@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,16 +105,26 @@ def pull(client: DockerClient, name: str, report: Report) -> Image:
     EngineError
         There is no such image, or its registry cannot be reached, wants a login, or sends what is damaged.
     """
-    size = " (9 to 16 GB)" if name.startswith(f"{NVIDIA}:") else ""
-    report(f"pulling {name}{size}", 0.0)
+    text = f"pulling {name}"
+    if name.startswith(f"{NVIDIA}:"):
+        text += f" (9 to 16 GB{_room(client)}; Ctrl-C stops it, `tritonnb image build` makes a small one for CPUs)"
+    report(text, 0.0)
     for attempt in range(PULL_TRIES):
-        refusal = _pull_once(client, name, f"pulling {name}{size}", report)
+        refusal = _pull_once(client, name, text, report)
         if not refusal:
             return Image(name, _release(client, name))
         if attempt + 1 == PULL_TRIES or not _CUT_OFF.search(refusal):
             break
         report(f"pulling {name} was cut off ({refusal}); once more", None)
     raise _pull_error(name, refusal)
+
+
+def _room(client: DockerClient) -> str:
+    """Return how much room there is for images, where that can be seen from here."""
+    try:
+        return f", {shutil.disk_usage(client.info()['DockerRootDir']).free / 1e9:.0f} GB free"
+    except (OSError, KeyError):  # another machine's path: Docker Desktop, a notebook in a container
+        return ""
 
 
 def _pull_once(client: DockerClient, name: str, text: str, report: Report) -> str:
