@@ -58,13 +58,26 @@ def test_a_server_that_counted_nothing_is_told(monkeypatch):
     assert repr(timing).endswith("The server's statistics did not count the request.")
 
 
+TWICE = """
+platform: "ensemble"
+input { name: "x" data_type: TYPE_FP32 dims: [-1] }
+output { name: "z" data_type: TYPE_FP32 dims: [-1] }
+ensemble_scheduling { step [
+  { model_name: "slow" model_version: -1 input_map { key: "x" value: "x" } output_map { key: "y" value: "between" } },
+  { model_name: "slow" model_version: -1 input_map { key: "x" value: "between" } output_map { key: "y" value: "z" } }
+] }
+"""
+
+
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    """A deployment of a model that takes 50 ms, one request at a time."""
-    version = tmp_path_factory.mktemp("timed") / "slow" / "1"
-    version.mkdir(parents=True)
-    (version / "model.py").write_text(python_model(execute="time.sleep(0.05 * len(requests))"))
-    with tn.deploy(version.parent, name="timed") as deployment:
+    """A deployment of a model that takes 50 ms, one request at a time, and of an ensemble that asks it twice."""
+    models = tmp_path_factory.mktemp("timed")
+    (models / "slow" / "1").mkdir(parents=True)
+    (models / "slow" / "1" / "model.py").write_text(python_model(execute="time.sleep(0.05 * len(requests))"))
+    (models / "twice" / "1").mkdir(parents=True)
+    (models / "twice" / "config.pbtxt").write_text(TWICE)
+    with tn.deploy(models, name="timed") as deployment:
         yield deployment
 
 
@@ -79,6 +92,14 @@ def test_the_time_that_a_model_takes_is_shown_as_its_own(slow):
     assert timing.total_s == pytest.approx(timing.client_s + timing.server_s)
     assert "model: inference" in repr(slow.infer("slow", X, timing=True))
     assert slow.infer("slow", X).timing is None
+
+
+@pytest.mark.requires("engine")
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_of_an_ensemble_the_time_of_all_its_models_is_shown(slow, protocol):
+    timing = slow.infer("twice", X, timing=True, protocol=protocol).timing
+    assert timing.requests == 1
+    assert 0.1 <= timing.parts_s["compute_infer"] <= timing.total_s
 
 
 @pytest.mark.requires("engine")

@@ -57,7 +57,7 @@ _KNOWN = (
     ),
     (
         r"decoupled transaction policy",
-        "it gives any number of answers: ask it with `stream(...)` instead of `infer(...)`.",
+        "it gives any number of answers: ask with `stream(...)` instead of `infer(...)`, `%triton_infer ... --stream`.",
     ),
     (
         r"use generate stream",
