@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from protocol_models import write_protocol_models
 from python_models import python_model
 
 import tritonnb as tn
@@ -268,6 +269,13 @@ def test_a_misspelt_flag_is_told_with_the_right_one(repository, engine):
         tn.deploy(repository, name="flags", **engine)
 
 
+def test_a_server_that_ends_at_once_is_told_with_its_own_words(repository, engine):
+    engine["server"]["flags"] = {"rate-limit": "sometimes"}
+    with pytest.raises(TritonNbError, match="ended with exit code 1") as caught:
+        tn.deploy(repository, name="flags", **engine)
+    assert "rate-limit" in str(caught.value)
+
+
 def test_a_flag_and_a_variable_reach_the_server(repository, add_model, engine):
     add_model("tells", "model.py", python_model(initialize='print("LEVEL is", os.environ["LEVEL"], flush=True)'))
     engine["server"] |= {"flags": {"log-verbose": 1}, "env": {"LEVEL": "high"}}
@@ -294,3 +302,53 @@ def test_the_same_spec_is_reused_and_another_replaces_it_in_place(repository, ad
         first.update(auth=True)
         assert first.spec.auth
         np.testing.assert_array_equal(first.infer("second", {"x": X})["y"], X * X)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def protocol(request, tmp_path_factory):
+    """A deployment of the models that need more of the protocol than plain inference."""
+    options = chosen(request)
+    options["server"]["shared_memory"] = True
+    repository = write_protocol_models(tmp_path_factory.mktemp("protocol"), "accumulator", "repeater", "scores")
+    with tn.deploy(repository, name="protocol", **options) as deployment:
+        yield deployment
+
+
+SCORES = np.array([[1, 3, 2], [9, 7, 8]], np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"binary": False}, {"protocol": "grpc"}, {"compression": "gzip"}], ids=str)
+def test_values_and_classes_come_every_way(protocol, options):
+    np.testing.assert_array_equal(protocol.infer("scores", {"x": SCORES}, **options)["plain"], SCORES)
+    classes = protocol.infer("scores", {"x": SCORES}, classes=1, outputs=["scores"], **options)
+    assert classes["scores"].tolist() == [[b"3.000000:1:dog"], [b"9.000000:0:cat"]]
+
+
+def test_tensors_are_handed_over_in_shared_memory(protocol):
+    with protocol.shared_memory() as memory:
+        for scores in (SCORES, SCORES + 1):
+            answer = protocol.infer("scores", {"x": scores}, shared_memory=memory)
+            np.testing.assert_array_equal(answer["plain"], scores)
+        assert len(protocol._running_client().system_shared_memory()) == 1
+    assert protocol._running_client().system_shared_memory() == []
+    assert not list(Path("/dev/shm").glob(f"{protocol._region_prefix()}client_*"))
+
+
+@pytest.mark.parametrize("which", [5, "the first"])
+@pytest.mark.parametrize("by", ["http", "grpc"])
+def test_a_sequence_keeps_its_state(protocol, which, by):
+    sums = [
+        protocol.infer("accumulator", {"x": [[n]]}, sequence_id=which, protocol=by, **options)["sum"].item()
+        for n, options in ((1, {"sequence_start": True}), (2, {}), (3, {"sequence_end": True}))
+    ]
+    assert sums == [1, 3, 6]
+
+
+@pytest.mark.parametrize("way", ["stream", "generate_stream"])
+def test_a_decoupled_model_gives_its_answers_one_after_another(protocol, way):
+    stream = getattr(protocol, way)
+    assert [np.asarray(answer["i"]).item() for answer in stream("repeater", {"times": [4]})] == [0, 1, 2, 3]
+    seen = []
+    with pytest.raises(TritonNbError, match="the ribbon is torn"):
+        seen.extend(stream("repeater", {"times": [4]}, parameters={"fail_at": 2}))
+    assert len(seen) == 2
