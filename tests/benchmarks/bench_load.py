@@ -41,6 +41,8 @@ MILLION = 1_000_000
 #: By then every page of the memory for records has been written to.
 ROUND = 300_000
 GROWTH_BYTES = 1 << 20
+#: The length of each of the three windows.
+PROOF_S = 3
 #: By how much the two may differ.
 WITHIN = {"requests_per_s": 0.05, "p50": 0.05, "p99": 0.15} | dict.fromkeys(
     ("queue", "compute_input", "compute_infer", "compute_output"), 0.10
@@ -93,7 +95,7 @@ def tiny() -> bytes:
     return bytes(helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString())
 
 
-def ours(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1) -> Seen:
+def ours(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1, interval_s: int = 1) -> Seen:
     """Measure with tritonnb, by the same windows as perf_analyzer."""
     before = perf_analyzer.children_cpu() + time.process_time()
     [point] = measure(
@@ -101,7 +103,7 @@ def ours(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1
         model,
         batch_sizes=[batch],
         concurrency=[concurrency],
-        rule=Rule(interval_s=1, max_windows=3, tolerance=9),
+        rule=Rule(interval_s, min_requests=0, max_windows=3, tolerance=9),
     ).points
     cpu = perf_analyzer.children_cpu() + time.process_time() - before
     assert point.latency is not None
@@ -112,9 +114,10 @@ def ours(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1
     return Seen(point.requests_per_s, *(us / 1e6 for us in (*latency, *split)), cpu)
 
 
-def theirs(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1) -> Seen:
+def theirs(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1, interval_s: int = 1) -> Seen:
     """Measure with perf_analyzer."""
-    return perf_analyzer.measure(deployment.url.partition("//")[2], model, concurrency, "-b", str(batch))
+    address = deployment.url.partition("//")[2]
+    return perf_analyzer.measure(address, model, concurrency, batch=batch, interval_s=interval_s)
 
 
 def answered(deployment: tn.Deployment, model: str) -> int:
@@ -157,7 +160,9 @@ def proof(deployment: tn.Deployment) -> int:
     for model, concurrency, batch in (("sleeper", 1, 1), ("sleeper", 4, 1), (samples.MODEL_NAME, 1, 8)):
         about = f"{model}, batch {batch}, concurrency {concurrency}"
         ours(deployment, model, concurrency, batch)  # the model's first requests
-        rounds = [[how(deployment, model, concurrency, batch) for how in (theirs, ours)] for _ in range(ROUNDS)]
+        rounds = [
+            [how(deployment, model, concurrency, batch, PROOF_S) for how in (theirs, ours)] for _ in range(ROUNDS)
+        ]
         for field, within in WITHIN.items():
             pair = [
                 Series(

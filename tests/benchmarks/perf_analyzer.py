@@ -47,13 +47,13 @@ def install(home: Path) -> None:
         (FOLDER / "lib" / name).symlink_to(found)
 
 
-def measure(address: str, model: str, concurrency: int, *options: str, windows: int = 3, interval_s: float = 1) -> Seen:
-    """Measure a model over HTTP; the windows may differ as they like, so that every run gives a result."""
+def measure(address: str, model: str, concurrency: int, *, batch: int, interval_s: int) -> Seen:
+    """Measure a model over HTTP by three windows, which may differ as they like, so that every run gives a result."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.csv")
         command = [FOLDER / "bin" / "perf_analyzer", "-m", model, "-u", address, "-i", "http", "--verbose-csv"]
-        command += ["--concurrency-range", str(concurrency), "-p", str(round(interval_s * 1000)), "-f", report]
-        command += ["-r", str(windows), "-s", "900", *options]
+        command += ["--concurrency-range", str(concurrency), "-b", str(batch), "-f", report]
+        command += ["-p", str(interval_s * 1000), "-r", "3", "-s", "900"]
         before = children_cpu()
         subprocess.run(
             command,
@@ -68,7 +68,6 @@ def measure(address: str, model: str, concurrency: int, *options: str, windows: 
     def seconds(column: str) -> float:
         return float(row[column]) / 1e6
 
-    batch = int(options[options.index("-b") + 1]) if "-b" in options else 1
     return Seen(
         float(row["Inferences/Second"]) / batch,
         seconds("Avg latency"),

@@ -14,7 +14,7 @@ from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError,
 from tritonnb.measure.stability import Rule
 from tritonnb.measure.sweep import measure
 
-QUICK = Rule(interval_s=0.2, max_windows=3)
+QUICK = Rule(interval_s=0.1, max_windows=3)
 X = {"x": [4]}
 engine = pytest.mark.requires("engine")
 
@@ -30,6 +30,7 @@ def test_every_batch_size_is_measured_under_every_load(measured, protocol):
         concurrency=[1, 4],
         protocol=protocol,
         rule=QUICK,
+        warm_up_s=0.1,
         on_point=done.append,
         on_window=windows.append,
     )
@@ -43,13 +44,13 @@ def test_every_batch_size_is_measured_under_every_load(measured, protocol):
         assert point.instances == 1
         assert set(point.executed_batches) <= set(range(point.batch_size, 9))
         assert 0 < point.server.total_us < point.latency.mean_us
-        assert point.server.requests == pytest.approx(point.requests, rel=0.1)
+        assert point.server.requests == pytest.approx(point.requests, rel=0.2)
         assert point.server_cpu_s > 0
         assert 0 < point.machine_cpu_share <= 1
         assert 0 <= point.client.idle_share <= 1
         assert point.client.cpu_s > 0
     assert report.config["max_batch_size"] == 8
-    assert report.settings["interval_s"] == 0.2
+    assert report.settings["interval_s"] == 0.1
     assert report.versions["server"]
 
 
@@ -57,11 +58,10 @@ def test_every_batch_size_is_measured_under_every_load(measured, protocol):
 def test_the_servers_own_account_says_where_the_time_went(measured):
     report = measure(measured.endpoint, "sleeper", concurrency=[1, 4], shapes=X, requests=40)
     alone, queued = report.points
-    assert alone.server.compute_infer_us == pytest.approx(20e3, rel=0.15)
-    assert alone.server.queue_us < 2e3
-    assert queued.server.queue_us == pytest.approx(60e3, rel=0.15)  # three others before it
+    assert 20e3 < alone.server.compute_infer_us < 30e3
+    assert alone.server.queue_us < 10e3
+    assert 50e3 < queued.server.queue_us < 90e3  # three others before it
     assert queued.executed_batches == {1: 40}
-    assert queued.network_us < 5e3
 
 
 @engine
@@ -209,6 +209,21 @@ def test_a_server_that_dies_while_windows_are_read_does_not_hang_the_sweep(known
     assert time.monotonic() - began < 8
 
 
+def test_a_server_that_hangs_is_told(known_server):
+    options = {"concurrency": [4], "rule": QUICK, "timeout_s": 0.3}
+    [point] = measure(known_server(delays_ms=[60_000]), "known", **options).points
+    assert point.latency is None
+    assert list(point.errors) == ["timeout: no answer within 0.3 s"]
+
+
+def test_a_model_slower_than_the_windows_is_measured(known_server):
+    [point] = measure(
+        known_server(delays_ms=[700]), "known", rule=Rule(interval_s=0.05, max_windows=3), warm_up_s=0
+    ).points
+    assert point.requests == 3
+    assert 700e3 <= point.latency.mean_us < 800e3
+
+
 def test_ctrl_c_returns_what_was_measured(known_server):
     seen = []
 
@@ -266,4 +281,4 @@ def test_an_ensemble_is_charged_what_its_models_took(measured):
     with Client(measured.endpoint) as client:
         assert client.model_ready("chain")
     [point] = measure(measured.endpoint, "chain", shapes=X, requests=30).points
-    assert point.server.compute_infer_us == pytest.approx(20e3, rel=0.2)
+    assert 20e3 < point.server.compute_infer_us < 30e3

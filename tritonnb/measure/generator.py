@@ -35,6 +35,7 @@ GRPC = 1000
 LOOP_FROM = 3
 
 _REST_S = 0.1  # between two attempts to reach a server that cannot be reached
+_CHANNELS = 8  # of gRPC, each of which carries many requests at once
 _KINDS_TOLD = 32
 _TEXT_TOLD = 500
 _STATUS_OK = 200
@@ -448,8 +449,8 @@ def http_exchange(job: dict[str, Any], tell: Callable[[int, str], None]) -> Call
     return ask
 
 
-def grpc_exchange(job: dict[str, Any], tell: Callable[[int, str], None]) -> Callable[[bytes], int]:
-    """Return a function that sends a serialized request over a channel of its own and says how it ended."""
+def grpc_exchanges(job: dict[str, Any], tell: Callable[[int, str], None]) -> Callable[[], Callable[[bytes], int]]:
+    """Return a function that gives each thread one that sends a serialized request and says how it ended."""
     import grpc  # noqa: PLC0415  (heavy, and only for gRPC)
 
     options = [
@@ -459,25 +460,31 @@ def grpc_exchange(job: dict[str, Any], tell: Callable[[int, str], None]) -> Call
         ("grpc.enable_http_proxy", 0),
     ]
     address = f"{job['host']}:{job['port']}"
-    channel = (
+    channels = [
         grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
         if job["tls"]
         else grpc.insecure_channel(address, options)
-    )
-    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for _ in range(min(job["connections"], _CHANNELS))
+    ]
+    turn = itertools.cycle(channels)
     metadata = [tuple(pair) for pair in job["metadata"]]
     timeout = job["timeout_s"]
 
-    def ask(request: bytes) -> int:
-        try:
-            call(request, timeout=timeout, metadata=metadata)
-        except grpc.RpcError as error:
-            kind = GRPC + int(error.code().value[0])
-            tell(kind, f"{error.code().name}: {error.details()}")
-            return kind
-        return OK
+    def exchange() -> Callable[[bytes], int]:
+        call = next(turn).unary_unary("/inference.GRPCInferenceService/ModelInfer")
 
-    return ask
+        def ask(request: bytes) -> int:
+            try:
+                call(request, timeout=timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                kind = GRPC + int(error.code().value[0])
+                tell(kind, f"{error.code().name}: {error.details()}")
+                return kind
+            return OK
+
+        return ask
+
+    return exchange
 
 
 def watch(parent: int) -> None:
@@ -508,7 +515,7 @@ def main() -> None:
         slack.write("1")
     if job["protocol"] == "grpc":
         sys.path += job["path"]
-        threads(job, requests, record, lambda: grpc_exchange(job, tell))
+        threads(job, requests, record, grpc_exchanges(job, tell))
     elif job["tls"] or job["connections"] < LOOP_FROM:
         threads(job, requests, record, lambda: http_exchange(job, tell))
     elif job["rate"]:

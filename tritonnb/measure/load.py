@@ -59,7 +59,7 @@ class Load:
     requests: int | None = None
     protocol: str = "http"
     timeout_s: float = 60.0
-    connections: int = 64
+    connections: int = 256
 
     def __post_init__(self) -> None:
         check_number("concurrency", self.concurrency, 1, _MOST, whole=True)

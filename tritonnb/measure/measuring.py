@@ -116,12 +116,12 @@ class PointMeasurement:
         deadline = time.monotonic() + within_s
         with self._running:
             if self._load.requests:
-                self._window(self._moment(), until_ended=True)
+                self._window(self._moment(), float("inf"), until_ended=True)
                 return
             self._warm_up(warm_up_s)
             begin = self._moment()
             while not self.gone and self._go_on(deadline):
-                begin = self._window(begin)
+                begin = self._window(begin, deadline)
                 if on_window and self._windows:
                     on_window(self.point())
             while self.gone and self._windows and not len(self._windows[-1].latencies_ns):
@@ -131,8 +131,8 @@ class PointMeasurement:
         if not self._windows:
             return True
         last = self._windows[-1]
-        if not len(last.latencies_ns) and not np.isin(last.records[:, KIND], _NO_ANSWER).all():
-            return False  # every request is answered with an error: nothing is going to be stable
+        if not len(last.latencies_ns) and not np.isin(last.records[:, KIND], _NO_ANSWER).any():
+            return False  # no answer, or errors alone: nothing is going to be stable
         return (
             not self._rule.stable(self._windows)
             and len(self._windows) < self._rule.max_windows
@@ -147,8 +147,9 @@ class PointMeasurement:
                 return
             answers += len(self._read())
 
-    def _window(self, begin: _Moment, *, until_ended: bool = False) -> _Moment:
+    def _window(self, begin: _Moment, deadline: float, *, until_ended: bool = False) -> _Moment:
         began = time.monotonic()
+        longest = _LONGEST * self._rule.interval_s
         parts: list[Records] = []
         answers = 0
         while not self.gone:
@@ -159,7 +160,9 @@ class PointMeasurement:
                 if self._running.ended and not len(parts[-1]):
                     break
             elif passed >= self._rule.interval_s and (
-                answers >= self._rule.min_requests or passed >= _LONGEST * self._rule.interval_s
+                answers >= self._rule.min_requests
+                or (answers and (passed >= longest or time.monotonic() >= deadline))
+                or passed >= longest + self._load.timeout_s
             ):
                 break
         end = self._moment()

@@ -54,7 +54,7 @@ class Rule:
     interval_s
         The length of a window, in seconds (perf_analyzer's ``--measurement-interval``).
     min_requests
-        A window goes on until so many were answered, for at most ten times its length.
+        A window goes on until so many were answered, or, where it has got ten times as long, any.
     tolerance
         By how much windows may differ: 0.1 is 10 % (``--stability-percentage``).
     windows
