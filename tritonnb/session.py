@@ -141,7 +141,7 @@ class InferenceSession:
     def _is_large(self, inputs: Mapping[str, Any]) -> bool:
         """Tell whether a batch is larger than the model takes at once."""
         most = self._metadata.max_batch_size
-        return most > 0 and any(rows_of(value) > most for value in inputs.values())
+        return most > 0 and any(rows_of(inputs[name]) > most for name in inputs)
 
     def _described(self, tensor: TensorMetadata) -> NodeArg:
         shape: list[int | str | None] = [None if size == -1 else size for size in tensor.shape]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from tritonnb.client.options import InferOptions
 from tritonnb.client.refusals import refusal_hint
 from tritonnb.client.tensors import HEADER_LENGTH, encode_request
+from tritonnb.client.thumbnails import thumbnails
 from tritonnb.client.transport import Transport
 from tritonnb.errors import InferenceError, RequestRefusedError
 
@@ -78,6 +80,13 @@ def test_empty_tensors_go_and_come_back(client, model, shape):
     answer = client.infer(model, {"x": np.empty(shape, object if model == "text" else "float32")})
 
     assert list(answer["y"].shape) == shape
+
+
+def test_the_columns_of_a_frame_go_as_the_models_inputs(client):
+    frame = pd.DataFrame({"x": ["one", "two"]})
+
+    assert client.infer("text", frame, InferOptions(decode=True))["y"].tolist() == [["one"], ["two"]]
+    assert thumbnails(frame) == []
 
 
 def test_an_empty_batch_is_refused_as_the_server_would(client, refused):

@@ -56,7 +56,7 @@ def _advice(reason: str, metadata: ModelMetadata | None) -> str:  # noqa: PLR091
         )
     if found := _SHAPE.search(reason):
         mistake, cure = likely_mistake(_numbers(found["got"]), _numbers(found["expected"]), batched=_BATCHES in reason)
-        return f"{mistake}: {cure}" if mistake else "-1 stands for any size."
+        return f"{mistake}: {cure}" if mistake else "the shape must be the expected one, where -1 stands for any size."
     if found := _DATATYPE.search(reason):
         return f"cast it: {_cast(found['wanted'])}."
     if found := _UNKNOWN.search(reason):

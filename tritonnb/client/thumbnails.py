@@ -20,9 +20,8 @@ _SIDE = 160
 
 def thumbnails(inputs: Mapping[str, object]) -> list[bytes]:
     """Return a JPEG of at most 160 x 160 pixels for each picture among the inputs: PIL's and files' names."""
-    given: list[Any] = [
-        each for value in inputs.values() for each in (value if isinstance(value, (list, tuple)) else [value])
-    ]
+    values = [inputs[name] for name in inputs]  # `values` of a DataFrame is no method
+    given: list[Any] = [each for value in values for each in (value if isinstance(value, (list, tuple)) else [value])]
     pictures = [each for each in given if is_picture(each) or (isinstance(each, str) and each.endswith(SUFFIXES))]
     return [jpeg for picture in pictures if (jpeg := _jpeg(picture))]
 
