@@ -101,6 +101,11 @@ def test_values_are_not_taken_for_classes():
     assert answer.classes("z") == [[Class(1.0, 2)]]
 
 
+def test_a_server_that_answers_values_all_the_same_is_shown_with_them():
+    assert repr(classified(b"0.5:1", z=np.zeros(2))).endswith("  z  float64  [2]  [0, 0]")
+    assert repr(classified(b"no class")).endswith("  y  bytes  [1]  ['no class']")
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory, square):
     """A deployment of a model with labels, of the same without."""

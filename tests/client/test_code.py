@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 import tritonnb as tn
+from tritonnb.client import ModelMetadata, TensorMetadata
+from tritonnb.client.code import snippet
+from tritonnb.client.options import InferOptions
+from tritonnb.endpoint import Endpoint
 from tritonnb.errors import InferenceError, SpecError
 
 pytestmark = pytest.mark.requires("engine")
@@ -114,6 +118,14 @@ def test_an_array_of_the_notebook_is_called_by_its_name(guarded, run):
     assert "set_data_from_numpy(np.asarray(x, 'float32'))" in snippet.text
     assert not snippet.files
     assert run(snippet, x=LARGE) == f"out_FP32 {LARGE}\n"
+
+
+def test_what_is_too_large_for_a_line_is_a_file_whatever_the_input_is_called():
+    metadata = ModelMetadata("m", ("1",), "", (TensorMetadata("a/b:0", "FP32", (2, 1500)),), ())
+    written = snippet("python", Endpoint("http://host:1/base"), metadata, {"a/b:0": LARGE}, InferOptions())
+    assert list(written.files) == ["m-a_b_0.npy"]
+    assert "np.load('m-a_b_0.npy')" in written.text
+    assert "InferenceServerClient('host:1/base')" in written.text
 
 
 def test_the_best_classes_are_asked_for(guarded, run):

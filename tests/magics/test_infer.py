@@ -110,6 +110,11 @@ def test_a_picture_that_is_not_there_is_told(told, monkeypatch, tmp_path):
         told.run("%triton_infer reddish picture=cat.png")
     with pytest.raises(UsageError, match=r"neither \$name nor JSON, nor a file"):
         told.run("%triton_infer reddish picture=cat")
+    for text in ("[" + "1," * 200, "~nobody/cat", "notes.txt"):
+        with pytest.raises(UsageError, match="nor JSON, nor a file"):
+            told.run(f"%triton_infer teller text={text}")
+    Path("notes.txt").write_text("of twenty characters")
+    assert told.run("%triton_infer teller text=notes.txt")["length"].item() == 1
 
 
 def test_random_inputs_fit_the_model_and_those_that_are_given_stay(told):

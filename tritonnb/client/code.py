@@ -108,9 +108,9 @@ def _curl(endpoint: Endpoint, metadata: ModelMetadata, inputs: Mapping[str, obje
     if headers["Content-Type"] == "application/json" and not options.compression and len(body) <= _WRITTEN_JSON:
         data, output = ["--data-binary", shlex.quote(body.decode())], []
     else:
-        files[f"{metadata.name}-request.bin"] = body
-        data = ["--data-binary", shlex.quote(f"@{metadata.name}-request.bin")]
-        output = ["--output", shlex.quote(f"{metadata.name}-answer.bin")]
+        files[_file(metadata.name, "request.bin")] = body
+        data = ["--data-binary", f"@{_file(metadata.name, 'request.bin')}"]
+        output = ["--output", _file(metadata.name, "answer.bin")]
     if headers.pop("Accept-Encoding", ""):
         output.append("--compressed")
     if options.timeout is not None:
@@ -163,7 +163,7 @@ def _python(
     for name, array in check_inputs(metadata, inputs, options.scaling).items():
         values = _array_code(array, inputs[name], names.get(name, ""))
         if not values:
-            file = f"{metadata.name}-{name}.npy"
+            file = _file(metadata.name, f"{name}.npy")
             files[file], values = _npy(array), f"np.load({file!r})"
         datatype = datatype_of(array.dtype)
         given += [
@@ -210,6 +210,10 @@ def _array_code(array: NDArray[Any], given: object, expression: str) -> str:
     if dtype != "object" and (plain.size > _WRITTEN_ELEMENTS or not np.isfinite(plain).all()):
         return ""
     return f"np.array({plain.tolist()!r}, {dtype!r}).reshape({list(plain.shape)})"
+
+
+def _file(model: str, what: str) -> str:
+    return re.sub(r"[^\w.-]", "_", f"{model}-{what}")  # an input's name may hold a slash
 
 
 def _npy(array: NDArray[Any]) -> bytes:

@@ -245,6 +245,12 @@ class InferResult(dict[str, "NDArray[Any]"]):
         self._classified = True
         self._pictures = pictures
 
+    def _shows_classes(self) -> bool:
+        try:
+            return self._classified and all(self.classes(name) for name in self)
+        except InferenceError:  # not every v2 server knows of classes, and the arrays are the user's to change
+            return False
+
     def _title(self) -> str:
         request = f", request {self.id}" if self.id else ""
         return f"Answer of {self.model}, version {self.version}{request}"
@@ -269,7 +275,7 @@ class InferResult(dict[str, "NDArray[Any]"]):
         return self._answer_html() + (self.timing._repr_html_() if self.timing else "")
 
     def _answer_text(self) -> str:
-        if not self._classified:
+        if not self._shows_classes():
             return text_table(self._title(), self._rows())
         lines = [self._title()]
         for name in self:
@@ -281,7 +287,7 @@ class InferResult(dict[str, "NDArray[Any]"]):
         return "\n".join(lines)
 
     def _answer_html(self) -> str:
-        if not self._classified:
+        if not self._shows_classes():
             return table(self._title(), ("Output", "Dtype", "Shape", "Values"), self._rows())
         return "".join(
             classes_table(

@@ -69,14 +69,11 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
         "parameters": {name: _scalar(text) for name, text in _pairs("--param", options.param).items()},
         "headers": _pairs("--header", options.header),
         "compression": options.compression,
-        "protocol": options.protocol,
         "decode": options.decode,
         "scaling": options.scaling,
         **_sequence(options.sequence),
     }
-    return {option: value for option, value in request.items() if value not in (None, "", 0, {})} | (
-        {"binary": False} if options.json else {}
-    )
+    return request | ({"protocol": options.protocol} if options.protocol else {})  # a stream has a default of its own
 
 
 def _streamed(handle: Served, model: str, inputs: Mapping[str, object], request: Mapping[str, Any]) -> Streamed:
@@ -103,8 +100,7 @@ def _literal(value: object, namespace: Mapping[str, Any]) -> object:
     try:
         return json.loads(value)
     except ValueError:
-        file = Path(value).expanduser()
-        if file.suffix.lower() in PICTURES or file.is_file():
+        if file := _file(value):
             return file
         raise UsageError(
             f"{value!r} is neither $name nor JSON, nor a file.",
@@ -112,6 +108,15 @@ def _literal(value: object, namespace: Mapping[str, Any]) -> object:
             if value in namespace
             else "for a text write it in JSON's quotes: '[\"some text\"]'.",
         ) from None
+
+
+def _file(text: str) -> Path | None:
+    """Return the path that a text is: of a file that is there, or of a picture that may be missing."""
+    try:
+        file = Path(text).expanduser()
+        return file if file.suffix.lower() in PICTURES or file.is_file() else None
+    except (OSError, RuntimeError):  # too long for a name, or of an unknown user
+        return None
 
 
 def _pairs(option: str, given: Iterable[str] | None) -> dict[str, str]:
