@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from docker.errors import NotFound
 from python_models import python_model
 
 import tritonnb as tn
-from tritonnb.engines.docker import sweep
+from tritonnb.engines.docker import DockerEngine, sweep
 from tritonnb.errors import DeploymentError, EngineError, PortInUseError, SpecError, TritonNbError
 from tritonnb.home import home
 from tritonnb.running import running
+from tritonnb.spec import Spec
 
 pytestmark = pytest.mark.requires("engine", "docker")
 
@@ -89,8 +92,12 @@ def test_limits_are_those_of_the_spec(served, inspected):
     assert host["LogConfig"]["Type"] == "json-file"
 
 
-def test_labels_say_whose_it_is(served, inspected):
+def test_labels_say_whose_it_is(served, inspected, docker_client, triton_image):
     labels = inspected["Config"]["Labels"]
+    of_image = docker_client.images.get(triton_image).labels
+    named = ("deployment", "folder", "home", "host", "owner", "owner-started", "keep")
+    assert set(labels) - set(of_image) == {f"tritonnb.{name}" for name in named}
+    assert labels["tritonnb.host"] == socket.gethostname()
     assert labels["tritonnb.deployment"] == "served"
     assert labels["tritonnb.home"] == str(home())
     assert labels["tritonnb.owner"] == str(os.getpid())
@@ -101,6 +108,32 @@ def test_labels_say_whose_it_is(served, inspected):
 def test_without_gpus_none_is_asked_for_and_none_seen(inspected):
     assert not inspected["HostConfig"]["DeviceRequests"]
     assert "NVIDIA_VISIBLE_DEVICES=void" in inspected["Config"]["Env"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({"gpus": "all"}, {"Count": -1, "DeviceIDs": None}),
+        ({"gpus": [0, 2]}, {"Count": 0, "DeviceIDs": ["0", "2"]}),
+        ({"resources": {"gpu_cores": 2}}, {"Count": 2, "DeviceIDs": None}),
+    ],
+)
+def test_the_gpus_that_are_asked_for_are_its_device_requests(docker_client, triton_image, tmp_path, asked, shown):
+    # A container with GPUs can be made on any machine, and started only where they are.
+    spec = Spec.from_options(name="gpus", server={"image": triton_image}, **asked)
+    engine = DockerEngine(spec, tmp_path, "KEY")
+    engine.prepare(lambda *_: None)
+    (tmp_path / "models").mkdir()
+    body = engine._body(engine._prepared, {8000: 1, 8001: 2, 8002: 3})
+    made = docker_client.api.create_container_from_config(body, name=f"tritonnb-gpus-{tmp_path.name}")
+    try:
+        told = docker_client.api.inspect_container(made["Id"])
+        (request,) = told["HostConfig"]["DeviceRequests"]
+        request["DeviceIDs"] = request["DeviceIDs"] or None  # daemons differ in how they say none
+        assert request == {"Driver": "", "Capabilities": [["gpu"]], "Options": {}, **shown}
+        assert "NVIDIA_VISIBLE_DEVICES=void" not in told["Config"]["Env"]
+    finally:
+        docker_client.api.remove_container(made["Id"])
 
 
 def test_it_runs_as_this_user_with_the_spec_s_variables_and_flags(inspected):
@@ -213,6 +246,33 @@ def test_a_daemon_that_goes_away_is_said_so_and_what_it_left_is_told_when_it_is_
     assert not containers(docker_client, "orphan")
 
 
+def test_a_daemon_that_goes_away_during_a_deploy_is_said_so_and_what_it_left_is_swept(
+    repository, add_model, docker_deploy, docker_client
+):
+    from docker_session import DOCKER
+
+    if not DOCKER._own:
+        pytest.skip("the daemon is the machine's own, not this session's")
+    add_model("stuck", "model.py", python_model(initialize="time.sleep(60)"))
+
+    def kill():
+        logs = home() / "deployments"
+        eventually(lambda: any("loading: stuck" in log.read_text() for log in logs.glob("orphaned-*/server.log")))
+        DOCKER._own.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(TritonNbError, match=r"daemon no longer answers"):
+            docker_deploy(repository, "orphaned")
+    finally:
+        killer.join()
+        DOCKER._own.run()
+    assert not list((home() / "deployments").glob("orphaned-*"))
+    sweep(docker_client)
+    assert not containers(docker_client, "orphaned")
+
+
 def test_too_little_shared_memory_is_told_with_the_way_to_more(repository, docker_deploy):
     with pytest.raises(DeploymentError, match=r"(?i)(shared memory|/dev/shm)") as caught:
         docker_deploy(repository, "narrow", server={"shm_size": "64k"})
@@ -261,8 +321,6 @@ def test_an_image_that_no_registry_can_be_asked_for_is_told(repository, docker_d
 
 
 def test_a_port_that_is_taken_between_choice_and_start_is_told(repository, docker_deploy, monkeypatch):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -279,8 +337,6 @@ def free(count):
 
 
 def test_a_port_that_was_taken_is_chosen_anew(repository, docker_deploy, monkeypatch):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -362,8 +418,6 @@ def test_a_container_whose_supervisor_was_killed_is_swept_and_no_other(repositor
 
 
 def test_an_interrupted_deploy_leaves_no_container(repository, add_model, docker_deploy, docker_client):
-    import threading
-
     add_model("stuck", "model.py", python_model(initialize="time.sleep(60)"))
 
     def interrupt():

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from tritonnb import records
 from tritonnb.client.diagnosis import load_error
-from tritonnb.errors import DeploymentError, RepositoryError, ServerError, TritonNbError, nearest
+from tritonnb.errors import (
+    DeploymentError,
+    RepositoryError,
+    ServerError,
+    ServerUnreachableError,
+    TritonNbError,
+    nearest,
+)
 from tritonnb.handle.cells import Cells, check
 from tritonnb.repository import Cell, find_models, models_of, stage
 
@@ -260,6 +267,9 @@ class Models(ABC):
         client = self._connected()
         try:
             client.load(model)
+        except ServerUnreachableError as error:  # the server has ended, and its end tells the reason
+            self.problems[model] = error
+            return
         except ServerError as error:
             self.problems[model] = self._load_error(model, error)
             if not client.model_ready(model):
