@@ -224,7 +224,7 @@ def test_where_no_model_can_be_loaded_each_tells_why(tmp_path, write_model):
         ((16,), r"\[16\], \[N, 4\] is expected; N is the batch, 1 to 4"),
         ((2, 3), r"\[2, 3\], \[N, 4\] is expected; N is the batch, 1 to 4"),
         ((1, 2, 4), r"\[1, 2, 4\], \[N, 4\] is expected: one dimension too many"),
-        ((5, 4), r"takes at most 4 in a batch, 5 were given.\n.*x\[:4\]"),
+        ((5, 4), r"takes at most 4 in a batch, 5 were given.\n.*infer_many"),
     ],
 )
 def test_a_wrong_shape_is_told_with_the_right_one(deployment, given, told):
