@@ -321,9 +321,8 @@ def decode_answer(
         header = _usual_header(raw) if end <= _USUAL else _read_header(raw)
         outputs, used = _decode_outputs(header.outputs, memoryview(body)[end:], placed or {})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        if isinstance(error, InferenceError):
-            raise
-        raise _malformed(f"{type(error).__name__}: {error}") from error
+        what = error.message.rstrip(".") if isinstance(error, InferenceError) else f"{type(error).__name__}: {error}"
+        raise _malformed(what) from error
     if used != len(body) - end:
         raise _malformed(f"its tensors have {used} bytes, but {len(body) - end} came")
     return InferAnswer(header.model, header.version, header.id, outputs, dict(header.parameters))
