@@ -18,7 +18,7 @@ class Endpoint:
     url
         The HTTP address with scheme and optional base path, without a trailing slash.
     grpc_url
-        ``host:port`` of the gRPC service; empty where unknown.
+        ``host:port`` of the gRPC service; with TLS ``grpcs://host:port``. Empty where unknown.
     metrics_url
         The address of the Prometheus metrics; empty where unknown.
     headers

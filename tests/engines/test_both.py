@@ -352,3 +352,14 @@ def test_a_decoupled_model_gives_its_answers_one_after_another(protocol, way):
     with pytest.raises(TritonNbError, match="the ribbon is torn"):
         seen.extend(stream("repeater", {"times": [4]}, parameters={"fail_at": 2}))
     assert len(seen) == 2
+
+
+@pytest.mark.requires("engine", "docker")
+def test_a_container_with_shared_memory_of_its_own_says_how_to_share_it(repository, triton_image):
+    with (
+        tn.deploy(repository, name="apart", engine="docker", server={"image": triton_image}) as deployment,
+        deployment.shared_memory() as memory,
+        pytest.raises(TritonNbError, match="Unable to open shared memory region") as caught,
+    ):
+        deployment.infer("square", {"x": X}, shared_memory=memory)
+    assert "shared_memory: true" in caught.value.hint

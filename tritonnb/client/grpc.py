@@ -15,15 +15,17 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from tritonnb.client.checks import check_inputs
+from tritonnb.client.grpc_address import grpc_address, grpc_metadata
 from tritonnb.client.requests import refused, request_parameters, wanted_outputs
 from tritonnb.client.results import InferResult
 from tritonnb.client.streams import Stream
 from tritonnb.client.tensors import datatype_of, decode_tensor, encode_tensor
-from tritonnb.errors import ServerError, ServerUnreachableError, SpecError
+from tritonnb.errors import ServerError, ServerUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tritonnb.client.grpc_address import GrpcAddress
     from tritonnb.client.options import InferOptions
     from tritonnb.client.results import ModelMetadata
     from tritonnb.endpoint import Endpoint
@@ -62,7 +64,7 @@ class GrpcCalls:
     Parameters
     ----------
     endpoint
-        The server. Where its HTTP is encrypted its gRPC is too, because a key must not travel open beside it.
+        The server.
     timeout
         Seconds that an answer may take, unless a request brings its own.
 
@@ -73,9 +75,8 @@ class GrpcCalls:
     """
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
-        if not endpoint.grpc_url:
-            raise SpecError("The gRPC address is not known.", hint="connect(url, grpc_url='host:8001').")
-        self._endpoint = endpoint
+        self._address = grpc_address(endpoint)
+        self._key = grpc_metadata(endpoint)
         self._timeout = timeout
         self._lock = threading.Lock()
         self._channel: Any = None
@@ -143,12 +144,12 @@ class GrpcCalls:
             if self._closed:
                 raise self._is_closed()
             if self._process != os.getpid():  # a channel does not survive a fork
-                self._channel, self._process = _open_channel(self._endpoint), os.getpid()
+                self._channel, self._process = _open_channel(self._address), os.getpid()
             return GRPCInferenceServiceStub(self._channel)
 
     def _headers(self, options: InferOptions) -> list[tuple[str, str]]:
         own = {name.lower(): value for name, value in options.headers.items()}
-        return [*metadata_of(self._endpoint).items(), *own.items()]
+        return [*self._key.items(), *own.items()]
 
     def _explained(self, error: Any, metadata: ModelMetadata, seconds: float) -> ServerError:
         code, details = error.code().name, error.details() or ""
@@ -158,7 +159,7 @@ class GrpcCalls:
             return self._timed_out(seconds)
         if code == "UNAVAILABLE" and _NO_ANSWER.search(details):
             return ServerUnreachableError(
-                f"no answer over gRPC from {self._endpoint.grpc_url}: {details.rstrip('.')}.",
+                f"no answer over gRPC from {self._address.target}: {details.rstrip('.')}.",
                 hint="check that the server runs, and that this is its gRPC port.",
             )
         if _RESTRICTED.search(details):
@@ -167,23 +168,14 @@ class GrpcCalls:
 
     def _timed_out(self, seconds: float) -> ServerUnreachableError:
         return ServerUnreachableError(
-            f"{self._endpoint.grpc_url} did not answer over gRPC within {seconds:g} s.",
+            f"{self._address.target} did not answer over gRPC within {seconds:g} s.",
             hint="the server's log may say what it is busy with; a slow model needs a longer timeout.",
         )
 
     def _is_closed(self) -> ServerUnreachableError:
         return ServerUnreachableError(
-            f"the client of {self._endpoint.grpc_url} is closed.", hint="deploy or connect again."
+            f"the client of {self._address.target} is closed.", hint="deploy or connect again."
         )
-
-
-def metadata_of(endpoint: Endpoint) -> dict[str, str]:
-    """Return gRPC's metadata for an endpoint's headers.
-
-    Triton wants the key of a restricted protocol under a name of its own; a proxy in front wants the usual one.
-    """
-    sent = {name.lower(): value for name, value in endpoint.headers.items()}
-    return {**sent, **{f"triton-grpc-protocol-{name}": value for name, value in sent.items()}}
 
 
 def infer_request(metadata: ModelMetadata, inputs: Mapping[str, object], options: InferOptions) -> ModelInferRequest:
@@ -254,10 +246,10 @@ def _compression(options: InferOptions) -> Any:
     return _COMPRESSION.get(options.compression)
 
 
-def _open_channel(endpoint: Endpoint) -> Any:
-    if not endpoint.url.startswith("https:"):
-        return grpc.insecure_channel(endpoint.grpc_url, _CHANNEL)
+def _open_channel(address: GrpcAddress) -> Any:
+    if not address.secure:
+        return grpc.insecure_channel(address.target, _CHANNEL)
     # The authorities that the HTTP transport trusts; gRPC brings its own.
     trusted = ssl.get_default_verify_paths().cafile
     roots = Path(trusted).read_bytes() if trusted else None
-    return grpc.secure_channel(endpoint.grpc_url, grpc.ssl_channel_credentials(roots), _CHANNEL)
+    return grpc.secure_channel(address.target, grpc.ssl_channel_credentials(roots), _CHANNEL)

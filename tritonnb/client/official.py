@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tritonnb.errors import SpecError, TritonNbError
+from tritonnb.client.grpc_address import grpc_address, grpc_metadata
+from tritonnb.errors import TritonNbError
 
 if TYPE_CHECKING:
     from tritonnb.endpoint import Endpoint
@@ -33,13 +34,9 @@ def official_client(endpoint: Endpoint, protocol: str) -> Any:
     if protocol == "grpc":
         import tritonclient.grpc as triton  # noqa: PLC0415  (heavy, and only for those who ask for it)
 
-        if not endpoint.grpc_url:
-            raise SpecError("The gRPC address is not known.", hint="connect(url, grpc_url='host:8001').")
-        # Where HTTP is encrypted a key must not travel open beside it.
-        client = triton.InferenceServerClient(endpoint.grpc_url, ssl=endpoint.url.startswith("https:"))
-        # Triton wants the restricted protocol's key under a name of its own; a proxy in front wants the usual one.
-        sent = {name.lower(): value for name, value in endpoint.headers.items()}
-        headers = {**sent, **{f"triton-grpc-protocol-{name}": value for name, value in sent.items()}}
+        address = grpc_address(endpoint)
+        client = triton.InferenceServerClient(address.target, ssl=address.secure)
+        headers = grpc_metadata(endpoint)
     else:
         try:
             import tritonclient.http as triton  # noqa: PLC0415  (imports gevent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonnb.client import Client
 from tritonnb.endpoint import Endpoint
@@ -55,6 +55,25 @@ class Connection(Served):
             raise DeploymentError(f"Connection {self.name!r} was closed.", hint="connect again.")
         return self._client
 
+    def load(
+        self, model: str, *, config: Mapping[str, Any] | str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Load a model, or load it anew; with a configuration or files of its own instead of the repository's.
+
+        Parameters
+        ----------
+        model
+            Its name in the server's repository.
+        config, files
+            See `tritonnb.client.Client.load`.
+
+        Raises
+        ------
+        ServerError
+            The model could not be loaded; a version that was loaded before goes on serving.
+        """
+        self._running_client().load(model, config=config, files=files)
+
     def delete(self) -> None:
         """Disconnect; the server goes on. May be called again."""
         self._closed = True
@@ -87,7 +106,7 @@ def connect(
     headers
         Further headers of every request.
     grpc_url, metrics_url
-        Its other addresses, where they are to be used.
+        Its other addresses, where they are to be used; a gRPC service with TLS is ``grpcs://host:port``.
 
     Raises
     ------
