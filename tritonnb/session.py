@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonnb.client.checks import rows_of
-from tritonnb.errors import InferenceError, nearest
 from tritonnb.handle import connect, deployment, deployments
 
 if TYPE_CHECKING:
@@ -125,13 +124,7 @@ class InferenceSession:
             The request does not fit the model, or the server or the model refused it.
         """
         del run_options
-        known = [tensor.name for tensor in self._metadata.outputs]
-        names = list(output_names or known)
-        for name in names:
-            if name not in known:
-                raise InferenceError(
-                    f"model {self._metadata.name!r} has no output {name!r}.", hint=nearest(name, known)
-                )
+        names = list(output_names or [tensor.name for tensor in self._metadata.outputs])
         ask = self._served.infer_many if self._is_large(input_feed) else self._served.infer
         answer = ask(
             self._metadata.name, input_feed, outputs=names, version=self._version, timeout=self._timeout, decode=True
