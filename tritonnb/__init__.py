@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tritonnb.deploying import deploy
     from tritonnb.errors import TritonNbError
     from tritonnb.handle import Connection, Deployment, connect, deployment, deployments
+    from tritonnb.registry import RegisteredModel, register, registered
     from tritonnb.session import InferenceSession
     from tritonnb.spec import Spec
 
@@ -30,6 +31,7 @@ __all__ = [
     "InferenceSession",
     "ModelMetadata",
     "ModelState",
+    "RegisteredModel",
     "Spec",
     "TritonNbError",
     "connect",
@@ -37,6 +39,8 @@ __all__ = [
     "deployment",
     "deployments",
     "load_ipython_extension",
+    "register",
+    "registered",
 ]
 
 # Where each public name lives. They are imported at first use, so that `%load_ext tritonnb` costs next to nothing.
@@ -49,11 +53,14 @@ _HOMES = {
     "InferenceSession": "session",
     "ModelMetadata": "client",
     "ModelState": "client",
+    "RegisteredModel": "registry",
     "Spec": "spec",
     "TritonNbError": "errors",
     "deploy": "deploying",
     "deployment": "handle",
     "deployments": "handle",
+    "register": "registry",
+    "registered": "registry",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tritonnb.engines import of_docker_alone
 from tritonnb.errors import DeploymentError, Interrupted, SpecError, TritonNbError
 from tritonnb.handle import Connection, Deployment, deployment, deployments
 from tritonnb.handle.run import Run, new_key
+from tritonnb.registry import RegisteredModel, in_words_of_a_spec, located, pinned
 from tritonnb.render.progress import Progress
 from tritonnb.repository import Model, in_memory, models_of
 from tritonnb.spec import Spec
@@ -53,8 +55,10 @@ def deploy(
     ----------
     source
         What to serve: a path (an ``.onnx`` file, a model's directory, a model repository, the article's ``models``
-        folder), a spec's ``.yaml`` file, a `Spec`, or an ``onnx.ModelProto`` or its bytes. Without one, but with a
-        ``name``, it begins without models, for `Deployment.write_model`.
+        folder), a spec's ``.yaml`` file, a `Spec`, a registered model or its ``NAME`` (the latest version) or
+        ``NAME:VERSION``, or an ``onnx.ModelProto`` or its bytes; a list of paths and registered models, or a mapping
+        with names for them. Without one, but with a ``name``, it begins without models, for
+        `Deployment.write_model`.
     replace
         Where a deployment of this name runs with another spec, replace it; without, that is an error.
     wait
@@ -66,7 +70,7 @@ def deploy(
 
     Raises
     ------
-    SpecError, RepositoryError
+    SpecError, RepositoryError, RegistryError
         What was given cannot be served.
     EngineError
         The engine cannot be had or its server did not start.
@@ -83,10 +87,11 @@ def launch(
 ) -> Outcome:
     """Do what `deploy` does and tell what came of it."""
     spec, memory = _what(source, options)
+    spec = pinned(spec)
     _check_served(spec)
     # A name of its own says that it is meant: a deployment for models that are written in cells.
     nameless = not options.get("name") and spec.name == Spec.from_options().name
-    if not memory and not models_of(spec) and nameless:
+    if not memory and not models_of(located(spec)) and nameless:
         raise SpecError(
             "The spec names no models.",
             hint="give `models: PATH`, or a path to `%triton_deploy`; with a `name` alone it begins without models.",
@@ -122,14 +127,16 @@ def launch(
 
 def _what(source: object, options: dict[str, Any]) -> tuple[Spec, tuple[Model, ...]]:
     """Return the spec that is meant, and the model where it is one in memory."""
+    if options.get("models"):
+        options["models"] = in_words_of_a_spec(options["models"])
     if source is None:
         return Spec.from_options(**options), ()
     if isinstance(source, Spec):
         return source.replace(**options), ()
-    if isinstance(source, str | os.PathLike):
-        if os.fspath(source).endswith((".yaml", ".yml")):
+    if isinstance(source, str | os.PathLike | RegisteredModel | list | tuple | Mapping):
+        if isinstance(source, str | os.PathLike) and os.fspath(source).endswith((".yaml", ".yml")):
             return Spec.from_file(source).replace(**options), ()
-        return Spec.from_options(models=source, **options), ()
+        return Spec.from_options(models=in_words_of_a_spec(source), **options), ()
     spec = Spec.from_options(**{"name": "model", **options})
     return spec, (in_memory(source, spec.name),)
 

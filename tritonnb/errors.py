@@ -7,6 +7,7 @@
     ├── SpecError              a spec, an option or an argument is wrong (line and nearest right key)
     ├── RepositoryError        no model found, a layout that Triton would refuse
     │   └── ModelConfigError   a config.pbtxt is wrong (line and column)
+    ├── RegistryError          no such registered model, a version that is taken, one that is deployed
     ├── HomeError              tritonnb's folder on disk cannot be used
     ├── EngineError            an engine cannot be had or cannot start
     │   ├── EnvironmentBuildError   the engine's Python environment could not be built
@@ -74,6 +75,10 @@ class RepositoryError(TritonNbError):
 
 class ModelConfigError(RepositoryError):
     """A ``config.pbtxt``, or Triton keys in a spec, do not follow Triton's ModelConfig schema."""
+
+
+class RegistryError(TritonNbError):
+    """A registered model is not there, is there already, or is in use."""
 
 
 class HomeError(TritonNbError):

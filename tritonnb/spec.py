@@ -19,17 +19,18 @@ from tritonnb.errors import SpecError, nearest
 from tritonnb.located_yaml import KeyPath, Position, read_yaml
 from tritonnb.spec_sections import (
     MODEL_NAME,
+    REGISTERED,
     Engine,
     Environment,
     Gpus,
     Kubernetes,
+    ModelPath,
     ModelSource,
     Resources,
     Restart,
     Score,
     Section,
     Server,
-    SpecPath,
     Switch,
     choice,
     gpu_choice,
@@ -66,12 +67,13 @@ class Spec(Section):
         Models under names of their own. In YAML and options ``models`` may also be a path or a list of paths,
         which means all that is found there, and is kept in ``repository``.
     repository
-        The folders and files from which every model found is served, absolute.
+        The folders and files from which every model found is served, absolute, and registered models as
+        ``NAME:VERSION``.
     """
 
     name: str = ""
     models: dict[str, ModelSource] = Field(default={})
-    repository: tuple[SpecPath, ...] = ()
+    repository: tuple[ModelPath, ...] = ()
     engine: Annotated[Engine, choice(Engine)] = "auto"
     gpus: Annotated[Gpus, PlainValidator(gpu_choice)] = "auto"
     resources: Resources = Resources()
@@ -353,7 +355,10 @@ def _name_for(spec: Spec) -> str:
     """Return a name taken from the first model or folder of a spec."""
     if spec.models:
         return _deployment_name(next(iter(spec.models)))
-    return _deployment_name(spec.repository[0].stem if spec.repository else "")
+    if not spec.repository:
+        return _deployment_name("")
+    registered = REGISTERED.fullmatch(str(spec.repository[0]))
+    return _deployment_name(registered["name"] if registered else spec.repository[0].stem)
 
 
 def _deployment_name(text: str) -> str:

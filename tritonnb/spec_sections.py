@@ -25,6 +25,9 @@ from tritonnb.errors import nearest
 #: A model's name is a folder in the staged repository and a part of Triton's URLs.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
+#: How a spec names a registered model: no path with a colon in its only part is taken for one, unless it exists.
+REGISTERED = re.compile(rf"(?P<name>{MODEL_NAME.pattern}):(?P<version>latest|[1-9]\d*)")
+
 _SHM_SIZE = re.compile(r"\d+(\.\d+)?[bkmg]?", re.IGNORECASE)
 
 Engine = Literal["auto", "embedded", "docker", "kubernetes"]
@@ -42,6 +45,12 @@ def _path(value: object) -> object:
 def _resolved(path: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get("base") or Path.cwd()
     return Path(os.path.abspath(base / path.expanduser()))  # noqa: PTH100  (resolve() would follow the user's links)
+
+
+def _resolved_model(path: Path, info: ValidationInfo) -> Path:
+    """Return an absolute path, or, where nothing has this path, a registered model's NAME:VERSION as it stands."""
+    resolved = _resolved(path, info)
+    return path if REGISTERED.fullmatch(str(path)) and not resolved.exists() else resolved
 
 
 def choice(words: object) -> BeforeValidator:
@@ -92,6 +101,7 @@ def _flags(value: object) -> dict[str, Flag]:
 
 
 SpecPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_resolved)]
+ModelPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_resolved_model)]
 Switch = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
@@ -116,13 +126,13 @@ class ModelSource(Section):
     Parameters
     ----------
     path
-        An ``.onnx`` file or a model's directory.
+        An ``.onnx`` file or a model's directory, absolute; or ``NAME:VERSION`` of a registered model.
     config
         Triton's own ``config.pbtxt`` keys, in Triton's words; each replaces the same key of the
         model's own config. In YAML they stand beside ``path``.
     """
 
-    path: SpecPath
+    path: ModelPath
     config: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")

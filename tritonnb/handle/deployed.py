@@ -14,6 +14,7 @@ from tritonnb.handle import current
 from tritonnb.handle.models import reason
 from tritonnb.handle.run import Run, new_key
 from tritonnb.handle.served import Served
+from tritonnb.registry import in_words_of_a_spec, pinned, served_from
 from tritonnb.render.progress import Progress
 from tritonnb.repository import in_memory
 from tritonnb.spec import Spec
@@ -303,7 +304,9 @@ class Deployment(Served):
             The new server failed; the old one serves.
         """
         with self._change(f"Updating {self.name!r}") as tick:
-            spec = self.spec.replace(**changes)
+            if changes.get("models"):
+                changes["models"] = in_words_of_a_spec(changes["models"])
+            spec = pinned(self.spec.replace(**changes))
             if spec.name != self.name:
                 raise SpecError("A deployment cannot be renamed.", hint=f"deploy it anew as {spec.name!r}.")
             self._run.client()
@@ -407,7 +410,8 @@ class Deployment(Served):
 
     def __repr__(self) -> str:
         problems = "".join(f"\n  {line.strip()}" for line in self._run.reasons().splitlines())
-        return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{problems}"
+        names = "".join(f"\n  {model}: registered as {of}" for model, of in served_from(self.spec).items())
+        return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{names}{problems}"
 
 
 def _fixed_ports(spec: Spec) -> set[int | None]:

@@ -20,6 +20,7 @@ from tritonnb.errors import (
     nearest,
 )
 from tritonnb.handle.cells import Cells, check
+from tritonnb.registry import located, served_from
 from tritonnb.repository import Cell, find_models, models_of, stage
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ class Models(ABC):
             records.write_spec(self.folder, spec.to_yaml())
 
     def _sources(self) -> tuple[Model, ...]:
-        return self.memory or models_of(self.spec)
+        return self.memory or models_of(located(self.spec))
 
     def _stage(self, models: tuple[Model, ...] | None = None) -> None:
         models = self._sources() if models is None else models
@@ -315,7 +316,13 @@ class Models(ABC):
         # Another handle on this deployment, in another notebook, may have added a model.
         staged = {*self._staged, *(entry.name for entry in (self.folder / "models").iterdir())}
         if model not in staged and model not in self.problems:
-            raise DeploymentError(f"Deployment {self.spec.name!r} has no model {model!r}.", hint=nearest(model, staged))
+            meant = [name for name, of in served_from(self.spec).items() if model in (of, of.partition(":")[0])]
+            raise DeploymentError(
+                f"Deployment {self.spec.name!r} has no model {model!r}.",
+                hint=f"{model!r} is its name in the registry; Triton serves it as {', '.join(map(repr, meant))}."
+                if meant
+                else nearest(model, staged),
+            )
 
     def _connected(self) -> Client:
         if not self._client:

@@ -171,6 +171,21 @@ def link_or_copy(source: Path, target: Path) -> None:
     new.unlink(missing_ok=True)  # rename(2) does nothing between two links to one file
 
 
+def files_below(folder: Path) -> tuple[dict[PurePosixPath, Path], set[PurePosixPath]]:
+    """Return the files of a folder that are a model's, by their place in it, and the folders in it.
+
+    Clutter is passed over; links are followed.
+
+    Raises
+    ------
+    RepositoryError
+        A link leads nowhere or to a folder that it lies in, or there is something that is no file.
+    """
+    plan = _Plan({}, set())
+    _walk(folder, PurePosixPath(), plan, ())
+    return {place: file for place, file in plan.files.items() if isinstance(file, Path)}, plan.folders
+
+
 def _of_cells(name: str) -> Model:
     return Model(name, (1,), Path(), "cell")
 
