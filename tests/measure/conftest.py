@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from python_models import python_model
 
@@ -46,6 +48,17 @@ def known_server():
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def truth_us():
+    """Ask a known server how long each request took it, in microseconds."""
+
+    def ask(endpoint):
+        with urllib.request.urlopen(f"{endpoint.url}/truth") as answer:
+            return np.array(json.loads(answer.read())) / 1e3
+
+    return ask
 
 
 @pytest.fixture(scope="session")

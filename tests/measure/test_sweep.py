@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +147,27 @@ def test_an_open_shape_must_be_given(measured):
 
 
 @engine
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_inputs_may_lie_in_shared_memory(measured, protocol):
+    x = np.arange(80, dtype=np.float32).reshape(20, 4)
+    with Client(measured.endpoint) as client:
+        [point] = measure(
+            measured.endpoint,
+            "square",
+            inputs={"x": x},
+            batch_sizes=[8],
+            requests=9,
+            shared_memory=True,
+            protocol=protocol,
+        ).points
+        assert client.system_shared_memory() == []
+    assert not point.errors
+    assert point.requests == 9
+    assert set(point.executed_batches) == {8}
+    assert not list(Path("/dev/shm").glob(f"tritonnb_client_{os.getpid()}_*"))
+
+
+@engine
 def test_ones_own_arrays_are_checked(measured):
     with pytest.raises(InferenceError, match="has no input 'z'"):
         measure(measured.endpoint, "square", inputs={"z": np.zeros((1, 4), np.float32)})
@@ -198,7 +221,7 @@ def test_a_server_that_dies_leaves_what_was_measured_and_a_word(known_server):
     report = measure(known_server(delays_ms=[5], die_after=100), "known", concurrency=[1, 2, 4], requests=80)
     assert [point.concurrency for point in report.points][:1] == [1]
     assert report.points[0].requests == 80
-    assert report.ended_early == "the server stopped answering at batch 1, concurrency 2"
+    assert report.ended_early.startswith("the server stopped answering at batch 1, concurrency 2 (")
     assert "Ended early: the server stopped answering" in "\n".join(report.notes)
 
 
@@ -207,6 +230,12 @@ def test_a_server_that_dies_while_windows_are_read_does_not_hang_the_sweep(known
     report = measure(known_server(delays_ms=[5], die_after=300), "known", concurrency=[2, 4], rule=Rule(interval_s=0.3))
     assert report.ended_early.startswith("the server stopped answering")
     assert time.monotonic() - began < 8
+
+
+def test_where_nothing_answers_at_the_grpc_address_it_is_told(known_server):
+    endpoint = replace(known_server(), grpc_url="127.0.0.1:9")
+    with pytest.raises(ServerUnreachableError, match=r"Nothing was measured: .* \(gRPC UNAVAILABLE: .*refused"):
+        measure(endpoint, "known", protocol="grpc")
 
 
 def test_a_server_that_hangs_is_told(known_server):

@@ -5,9 +5,6 @@ A delay ends late on a busy machine, so the server tells how long each request r
 
 from __future__ import annotations
 
-import json
-import urllib.request
-
 import numpy as np
 import pytest
 
@@ -30,13 +27,8 @@ def is_just_above(measured, truth):
     return truth - ROUNDING_US < measured < truth + BETWEEN_US
 
 
-def truth_us(endpoint):
-    with urllib.request.urlopen(f"{endpoint.url}/truth") as answer:
-        return np.array(json.loads(answer.read())) / 1e3
-
-
 @pytest.mark.parametrize("concurrency", [1, 2, 16])
-def test_a_constant_delay(known_server, concurrency):
+def test_a_constant_delay(known_server, truth_us, concurrency):
     endpoint = known_server(delays_ms=[20])
     point = only_point(endpoint, concurrency=[concurrency], rule=Rule(interval_s=0.3, min_requests=0), warm_up_s=0.1)
     truth = truth_us(endpoint)
@@ -46,7 +38,7 @@ def test_a_constant_delay(known_server, concurrency):
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_two_delays(known_server, concurrency):
+def test_two_delays(known_server, truth_us, concurrency):
     # 20 ms, and every fifth 80 ms.
     endpoint = known_server(delays_ms=[20, 20, 20, 20, 80])
     point = only_point(endpoint, concurrency=[concurrency], requests=100)

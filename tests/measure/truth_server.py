@@ -14,6 +14,8 @@ die_after
     The process ends at this request.
 chunked, in_pieces, close
     Answer in chunks; byte by byte, nearly; close the connection after each answer.
+certificate
+    Speak TLS with this file's certificate and key.
 key
     What ``Authorization`` must be; else 403.
 """
@@ -22,6 +24,7 @@ import itertools
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -47,6 +50,10 @@ class Server:
         self.took_ns = []
 
     def serve(self, connection):
+        if "certificate" in self.told:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.told["certificate"])
+            connection = context.wrap_socket(connection, server_side=True)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = connection.makefile("rb")
         while line := stream.readline():

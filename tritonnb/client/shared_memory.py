@@ -40,6 +40,7 @@ _FOLDER = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory
 _ALIGNED = 64
 _PAGE = mmap.PAGESIZE
 _UNREGISTERED_WITHIN_S = 2.0
+_OWNER = re.compile(r"client_(\d+)_(\d+)_[0-9a-f]{8}")
 # What Triton says (2.51), and what to do about it.
 _UNKNOWN_TO_SERVER = re.compile(r"unable to find (?:system )?shared memory region", re.IGNORECASE)
 _IN_USE = re.compile(r"currently in use")
@@ -73,7 +74,7 @@ class SharedMemory:
         self._all: list[_Region] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._at_exit = weakref.finalize(self, _unlink, self._all)
+        weakref.finalize(self, _unlink, self._all)  # at the latest when Python ends
         _sweep(prefix())
 
     def infer(
@@ -137,14 +138,44 @@ class SharedMemory:
         self._free.append(region)
         return result
 
+    def keep(self, client: Client, tensors: Sequence[memoryview]) -> list[dict[str, Any]]:
+        """Put tensors there until the end, for requests that are built elsewhere and sent many times.
+
+        Parameters
+        ----------
+        client
+            Of the server; it must live until this room is closed.
+        tensors
+            As `tritonnb.client.tensors.encode_tensor` gives them.
+
+        Returns
+        -------
+        list of dict
+            The protocol's parameters of each, in a request's JSON or in gRPC's.
+
+        Raises
+        ------
+        InferenceError
+            There is no room in ``/dev/shm``.
+        ServerError
+            The server does not see this machine's shared memory, or does not let clients use it.
+        """
+        *places, end = _places(tensor.nbytes for tensor in tensors)
+        region = self._take(end.offset)
+        with memoryview(region.memory) as view:
+            for place, tensor in zip(places, tensors, strict=True):
+                view[place.offset : place.offset + place.size] = tensor
+        region.register(client)
+        return [region.parameters(place) for place in places]
+
     def close(self) -> None:
         """Unregister all regions and remove them. May be called again."""
         with self._lock:
             self._closed = True
             regions, self._all[:] = list(self._all), []
             self._free.clear()
+        _unlink(regions)
         for region in regions:
-            region.unlink()
             region.unregister()
 
     def __enter__(self) -> Self:
@@ -166,7 +197,7 @@ class SharedMemory:
                     "this shared memory was removed.", hint="make a new one: deployment.shared_memory()."
                 )
             region = self._free.pop() if self._free else None
-            if region and len(region.memory) >= size and region.path.exists():
+            if region and region.is_ours() and len(region.memory) >= size and region.path.exists():
                 return region
             if region:
                 self._all.remove(region)
@@ -207,6 +238,10 @@ class _Region:
                 hint="make room in /dev/shm (`df -h /dev/shm`), or send the tensors: leave out shared_memory=.",
             ) from error
 
+    def is_ours(self) -> bool:
+        """Tell whether this process made it, and not one that it was forked from."""
+        return self._owner == os.getpid()
+
     def parameters(self, place: _Place) -> dict[str, Any]:
         """Return what the protocol says of a tensor that lies here."""
         return {
@@ -228,7 +263,7 @@ class _Region:
 
     def unregister(self) -> None:
         """Take the region from the server, which may need it for a moment yet, or be gone."""
-        if self._registered_with is None or self._owner != os.getpid():
+        if self._registered_with is None or not self.is_ours():
             return
         deadline = time.monotonic() + _UNREGISTERED_WITHIN_S
         while time.monotonic() < deadline:
@@ -241,7 +276,7 @@ class _Region:
             return
 
     def unlink(self) -> None:
-        if self._owner == os.getpid():  # a forked child must not take it from its parent
+        if self.is_ours():
             self.path.unlink(missing_ok=True)
 
 
@@ -276,8 +311,8 @@ def _places(sizes: Iterable[int]) -> list[_Place]:
 def _sweep(prefix: str) -> None:
     """Remove the regions that processes which were killed have left."""
     for path in _FOLDER.glob(f"{prefix}client_*"):
-        pid, started_at, _ = path.name.removeprefix(f"{prefix}client_").split("_")
-        if not is_running(int(pid), int(started_at)):
+        owner = _OWNER.fullmatch(path.name.removeprefix(prefix))
+        if owner and not is_running(int(owner[1]), int(owner[2])):
             with contextlib.suppress(OSError):  # of another user
                 path.unlink()
 

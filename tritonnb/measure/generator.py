@@ -31,6 +31,7 @@ RECORD = struct.Struct("=qqqqq")
 #: How a request ended, beside HTTP's status codes and, from `GRPC` up, gRPC's.
 OK, BROKEN, TIMEOUT, UNREACHABLE, MALFORMED = 0, -1, -2, -3, -4
 GRPC = 1000
+GRPC_UNAVAILABLE = GRPC + 14
 #: From so many connections up one epoll loop serves them all.
 LOOP_FROM = 3
 
@@ -232,15 +233,16 @@ class Loop:
         self._connections = [Connection(job, tell, scratch) for _ in range(job["connections"])]
         self._by_descriptor: dict[int, Connection] = {}
         self._resting: deque[tuple[int, Connection]] = deque()
+        self._left = job["limit"] or -1  # of a closed loop's requests; below zero it has no end
         self._looked = _clock()
 
-    def closed(self, limit: int) -> None:
-        """Keep a request outstanding on every connection, ``limit`` in all (0: without end)."""
-        tickets = iter(range(limit)) if limit else itertools.count()
+    def closed(self) -> None:
+        """Keep a request outstanding on every connection until all are sent."""
         outstanding = 0
 
         def again(connection: Connection) -> int:
-            while connection.connected and next(tickets, None) is not None:
+            while connection.connected and self._left:
+                self._left -= 1
                 connection.begin = begin = _clock()
                 connection.late = begin - connection.free_since
                 if self._send(connection):
@@ -250,13 +252,11 @@ class Loop:
         for connection in self._connections:
             if self._connect(connection):
                 outstanding += again(connection)
-        while outstanding or self._resting:
+        while outstanding or self._left:
             for connection in self._answered(0.1):
                 outstanding += again(connection) - 1
             for connection in self._rested():
                 outstanding += again(connection)
-            if limit and not outstanding and next(tickets, None) is None:
-                return
 
     def _answered(self, wait_s: float) -> Iterator[Connection]:
         """Wait, record the requests that ended, and yield their connections, ready or at rest."""
@@ -315,6 +315,7 @@ class Loop:
         except OSError as error:
             self._tell(UNREACHABLE, str(error))
             self._record(began, _clock(), 0, UNREACHABLE)
+            self._left -= self._left > 0  # it would have carried a request
             self._resting.append((_clock() + int(_REST_S * _NS), connection))
             return False
         self._by_descriptor[connection.sock.fileno()] = connection
@@ -406,7 +407,7 @@ def threads(
             kind = ask(following())
             free_since = _clock()
             record(due or now, free_since, late, kind)
-            if kind == UNREACHABLE:
+            if kind in {UNREACHABLE, GRPC_UNAVAILABLE}:
                 time.sleep(_REST_S)
 
     workers = [threading.Thread(target=work) for _ in range(job["connections"])]
@@ -451,19 +452,23 @@ def http_exchange(job: dict[str, Any], tell: Callable[[int, str], None]) -> Call
 
 def grpc_exchanges(job: dict[str, Any], tell: Callable[[int, str], None]) -> Callable[[], Callable[[bytes], int]]:
     """Return a function that gives each thread one that sends a serialized request and says how it ended."""
+    import ssl  # noqa: PLC0415  (as below)
+
     import grpc  # noqa: PLC0415  (heavy, and only for gRPC)
 
+    # The authorities that are trusted over HTTP; gRPC brings its own.
+    trusted = ssl.get_default_verify_paths().cafile
+    roots = open(trusted, "rb").read() if trusted else None  # noqa: PTH123, SIM115  (once, in a process that ends)
     options = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
     ]
-    address = f"{job['host']}:{job['port']}"
     channels = [
-        grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        grpc.secure_channel(job["target"], grpc.ssl_channel_credentials(roots), options)
         if job["tls"]
-        else grpc.insecure_channel(address, options)
+        else grpc.insecure_channel(job["target"], options)
         for _ in range(min(job["connections"], _CHANNELS))
     ]
     turn = itertools.cycle(channels)
@@ -521,7 +526,7 @@ def main() -> None:
     elif job["rate"]:
         Loop(job, requests, record, tell).open(schedule(job))
     else:
-        Loop(job, requests, record, tell).closed(job["limit"])
+        Loop(job, requests, record, tell).closed()
 
 
 if __name__ == "__main__":

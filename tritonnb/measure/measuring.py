@@ -36,7 +36,7 @@ _LATE_SHARE = 0.01  # perf_analyzer's limit for requests that were delayed
 _BUSY_SHARE = 0.9
 _NS = 1e9
 
-_NO_ANSWER = (generator.BROKEN, generator.UNREACHABLE)
+_NO_ANSWER = (generator.BROKEN, generator.UNREACHABLE, generator.GRPC_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class PointMeasurement:
         self._running = RunningLoad(endpoint, load, requests)
         self._windows: list[_Stretch] = []
         self._heard_at = time.monotonic()
-        self._lost = False  # a connection, since then
-        self.gone = False
+        self._lost = 0  # how a connection was, since then
+        self.gone = ""  # why the server is taken to be
 
     def run(self, warm_up_s: float, within_s: float, on_window: Callable[[Point], None] | None = None) -> None:
         """Send load until the windows agree, the time is over or the server is gone.
@@ -184,9 +184,11 @@ class PointMeasurement:
         now = time.monotonic()
         lost = np.isin(records[:, KIND], _NO_ANSWER)
         if not lost.all():
-            self._heard_at, self._lost = now, False
-        self._lost |= bool(lost.any())
-        self.gone = self._lost and now - self._heard_at > _GONE_AFTER_S
+            self._heard_at, self._lost = now, 0
+        if lost.any():
+            self._lost = int(records[lost, KIND][-1])
+        if self._lost and now - self._heard_at > _GONE_AFTER_S:
+            self.gone = self._running.error_name(self._lost)
         return records
 
     def _moment(self) -> _Moment:

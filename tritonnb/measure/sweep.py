@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tritonnb.client import Client
-from tritonnb.errors import ServerError, SpecError
+from tritonnb.client.shared_memory import SharedMemory
+from tritonnb.client.tensors import encode_tensor
+from tritonnb.errors import ServerError, ServerUnreachableError, SpecError
 from tritonnb.measure import wire
 from tritonnb.measure.inputs import check_batch_sizes, requests_of
 from tritonnb.measure.load import Load, check_number
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _MOST_S = 1e6
+_GONE_HINT = "see the server's log, and whether the addresses are right."
 
 
 def measure(
@@ -47,6 +50,7 @@ def measure(
     protocol: str = "http",
     inputs: Inputs = "random",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    shared_memory: bool = False,
     rule: Rule | None = None,
     warm_up_s: float = 0.5,
     budget_s: float | None = None,
@@ -81,6 +85,8 @@ def measure(
         ``"random"``, ``"zeros"``, arrays by input name, whose rows are sent in turn, or a list of requests.
     shapes
         For inputs made up whose shape the model leaves open: by input name, without the batch dimension.
+    shared_memory
+        Let the inputs lie in this machine's shared memory instead of sending them; for a server on this machine.
     rule
         How long windows are and when they agree.
     warm_up_s
@@ -108,17 +114,21 @@ def measure(
     if budget_s is not None:
         check_number("budget_s", budget_s, 0, _MOST_S)
     loads = _loads(concurrency, rates, arrivals=arrivals, requests=requests, protocol=protocol, timeout_s=timeout_s)
-    with Client(endpoint) as client:
+    with Client(endpoint) as client, SharedMemory(lambda: "tritonnb_") as memory:
         metadata, config = client.metadata(model, version), client.config(model, version)
         check_batch_sizes(metadata, batch_sizes)
         built = {}
         for size in batch_sizes:
-            arrays = requests_of(metadata, inputs, size, shapes)
+            requested = requests_of(metadata, inputs, size, shapes)
+            placed = [
+                memory.keep(client, [encode_tensor(array) for array in arrays.values()]) if shared_memory else ()
+                for arrays in requested
+            ]
             built[size] = [
-                wire.grpc_bytes(model, version, each)
+                wire.grpc_bytes(model, version, arrays, places)
                 if protocol == "grpc"
-                else wire.http_bytes(endpoint, model, version, each)
-                for each in arrays
+                else wire.http_bytes(endpoint, model, version, arrays, places)
+                for arrays, places in zip(requested, placed, strict=True)
             ]
         instances = sum(int(group.get("count", 0)) for group in config.get("instance_group", ())) or None
         plan = [_Step(size, load, instances) for size in batch_sizes for load in loads]
@@ -138,7 +148,12 @@ def measure(
             mode=arrivals if rates else "concurrency",
             config=config,
             spec=spec,
-            settings={**asdict(rule), "warm_up_s": warm_up_s, "inputs": inputs if isinstance(inputs, str) else "own"},
+            settings={
+                **asdict(rule),
+                "warm_up_s": warm_up_s,
+                "inputs": inputs if isinstance(inputs, str) else "own",
+                "shared_memory": shared_memory,
+            },
             versions={
                 "tritonnb": version_of("tritonnb"),
                 "server": str(_server_version(client)),
@@ -156,6 +171,8 @@ def measure(
                     if on_point:
                         on_point(point)
             ended_early = sweep.ended_early
+            if ended_early and not points:
+                raise ServerUnreachableError(f"Nothing was measured: {ended_early}.", hint=_GONE_HINT)
         except KeyboardInterrupt:
             if not points:
                 raise
@@ -240,7 +257,7 @@ class _Sweep:
             if measurement.measured:
                 yield measurement.point()
             if measurement.gone:
-                self.ended_early = f"the server stopped answering at {step}"
+                self.ended_early = f"the server stopped answering at {step} ({measurement.gone})"
                 return
 
 
