@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -188,10 +189,28 @@ def test_a_region_follows_the_deployment_to_a_new_server(tmp_path):
     assert not list(Path("/dev/shm").glob(f"{prefix}*"))
 
 
-@pytest.mark.parametrize("options", [{"binary": False}, {"protocol": "grpc"}])
-def test_only_binary_http_requests_take_their_tensors_there(served, options):
+@pytest.mark.parametrize("options", [{"binary": False}, {"protocol": "grpc"}, {"compression": "gzip"}], ids=str)
+def test_only_plain_binary_http_requests_take_their_tensors_there(served, options):
     with served.shared_memory() as memory, pytest.raises(InferenceError, match="binary HTTP requests only"):
         served.infer("scores", {"x": X}, shared_memory=memory, **options)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_neither_uses_nor_removes_its_parents_room(served):
+    def ask():
+        assert (served.infer("scores", {"x": X}, shared_memory=memory)["plain"] == X).all()
+        assert len(regions(served)) == 2
+        memory.close()
+
+    with served.shared_memory() as memory:
+        served.infer("scores", {"x": X}, shared_memory=memory)
+        before = regions(served)
+        child = multiprocessing.get_context("fork").Process(target=ask)
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+        assert regions(served) == before
+        np.testing.assert_array_equal(served.infer("scores", {"x": X}, shared_memory=memory)["plain"], X)
 
 
 def test_memory_that_was_removed_says_so(served):
@@ -246,9 +265,12 @@ def test_what_a_killed_process_left_for_a_server_that_lives_on_is_swept(served):
     prefix = served._region_prefix()
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     for pid, started in ((int(ended.stdout), 1), (os.getpid(), 1)):  # the second: a number that was given anew
-        Path(f"/dev/shm/{prefix}client_{pid}_{started}_abcd").touch()
+        Path(f"/dev/shm/{prefix}client_{pid}_{started}_0123abcd").touch()
+    other = Path(f"/dev/shm/{prefix}client_of_another_kind")
+    other.touch()
     with SharedMemory(lambda: prefix):
-        assert regions(served) == []
+        assert regions(served) == [other.name]
+    other.unlink()
 
 
 def test_regions_are_registered_told_and_forgotten(client, served):

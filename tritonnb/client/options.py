@@ -116,10 +116,10 @@ class InferOptions:
             _check_choice("compression", self.compression, COMPRESSIONS)
         if self.protocol == "grpc" and not self.binary:
             raise InferenceError("gRPC has no JSON.", hint="leave out binary=False, or protocol='grpc'.")
-        if self.shared_memory is not None and (self.protocol == "grpc" or not self.binary):
+        if self.shared_memory is not None and (self.protocol == "grpc" or not self.binary or self.compression):
             raise InferenceError(
-                "tensors go through shared memory with binary HTTP requests only.",
-                hint="leave out protocol='grpc' and binary=False.",
+                "tensors go through shared memory with plain binary HTTP requests only.",
+                hint="leave out protocol='grpc', binary=False and compression=.",
             )
         _check_count("classes", self.classes)
         _check_count("priority", self.priority)
