@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tritonnb.deploying import deploy
     from tritonnb.errors import TritonNbError
     from tritonnb.handle import Connection, Deployment, connect, deployment, deployments
+    from tritonnb.measure.report import Report
     from tritonnb.registry import RegisteredModel, register, registered
     from tritonnb.session import InferenceSession
     from tritonnb.spec import Spec
@@ -32,6 +33,7 @@ __all__ = [
     "ModelMetadata",
     "ModelState",
     "RegisteredModel",
+    "Report",
     "Spec",
     "TritonNbError",
     "connect",
@@ -54,6 +56,7 @@ _HOMES = {
     "ModelMetadata": "client",
     "ModelState": "client",
     "RegisteredModel": "registry",
+    "Report": "measure.report",
     "Spec": "spec",
     "TritonNbError": "errors",
     "deploy": "deploying",

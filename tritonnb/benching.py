@@ -92,7 +92,7 @@ def save(report: Report, options: argparse.Namespace) -> None:
         if options.csv:
             report.to_csv(Path(options.csv).expanduser())
         if options.chart:
-            report.figure().savefig(Path(options.chart).expanduser())
+            report.figure(p95_ms=p95_ms(options.p95)).savefig(Path(options.chart).expanduser())
     except OSError as error:
         raise UsageError(f"The report could not be saved: {error}.") from error
 

@@ -32,7 +32,7 @@ def point(batch_size: int, concurrency: int, *, instances: int = 1, requests: in
         "server": ServerTimes(requests, (latency - compute - WAY_MS) * 1000, 100.0, compute * 1000 - 150.0, 50.0),
         "executed_batches": {batch_size: requests},
         "stability": Stability(stable=True, windows=3, throughput_spread=0.02, latency_spread=0.03),
-        "client": ClientSide(idle_share=0.9, delay_mean_us=10.0, cpu_s=0.1, send_us=20.0, receive_us=30.0),
+        "client": ClientSide(idle_share=0.9, delay_mean_us=10.0, cpu_s=0.1),
         "machine_cpu_share": 0.5,
     }
     return Point.from_latencies(spread * latency * 1e6, **{**fields, **changes})

@@ -167,8 +167,6 @@ class ClientSide:
         The share of the requests that were sent later than meant by more than the generator allows, 0 to 1.
     cpu_s
         CPU seconds that it took for this point.
-    send_us, receive_us
-        Mean times per request that sending and reading took, in microseconds.
     """
 
     idle_share: float
@@ -176,8 +174,6 @@ class ClientSide:
     delay_max_us: float = 0.0
     delayed_share: float = 0.0
     cpu_s: float = 0.0
-    send_us: float = 0.0
-    receive_us: float = 0.0
 
 
 @dataclass(frozen=True)

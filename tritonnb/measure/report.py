@@ -209,11 +209,17 @@ class Report:
 
     # Shown -----------------------------------------------------------------------------------------------------------
 
-    def figure(self) -> Chart:
-        """Return the four charts of the report in one figure; `tritonnb.measure.charts` has each by itself."""
+    def figure(self, *, p95_ms: float | None = None) -> Chart:
+        """Return the four charts of the report in one figure; `tritonnb.measure.charts` has each by itself.
+
+        Parameters
+        ----------
+        p95_ms
+            A limit to draw, in milliseconds.
+        """
         from tritonnb.measure.charts import overview  # noqa: PLC0415  (imports matplotlib)
 
-        return overview(self)
+        return overview(self, None if p95_ms is None else p95_ms * 1e3)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -80,15 +80,13 @@ def perf_analyzer_csv(points: Sequence[Point], *, by_concurrency: bool) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((load, *_CSV_OWN, *_CSV_MORE))
     for point in sorted(points, key=lambda point: point.inferences_per_s):
-        server, latency, client = point.server, point.latency, point.client
-        send, receive = (client.send_us, client.receive_us) if client else (0.0, 0.0)
-        network = None if point.network_us is None else max(0.0, point.network_us - send - receive)
+        # Our generator does not time sending and reading by themselves: they are a part of the network's.
         values = (
-            send,
-            network,
-            *_values(server, "queue_us", "compute_input_us", "compute_infer_us", "compute_output_us"),
-            receive,
-            *_values(latency, "p50_us", "p90_us", "p95_us", "p99_us", "mean_us", "p999_us", "max_us"),
+            0,
+            point.network_us,
+            *_values(point.server, "queue_us", "compute_input_us", "compute_infer_us", "compute_output_us"),
+            0,
+            *_values(point.latency, "p50_us", "p90_us", "p95_us", "p99_us", "mean_us", "p999_us", "max_us"),
         )
         whole = ("" if value is None else round(value) for value in values)
         counts = (point.batch_size, point.instances, f"{point.requests_per_s:.6g}", point.requests, point.failed)
