@@ -114,9 +114,11 @@ class PointMeasurement:
             Called with the point as it stands after each window.
         """
         deadline = time.monotonic() + within_s
+        # Of a fixed number of requests all come after it.
+        before = self._side.look() if self._load.requests else None
         with self._running:
             if self._load.requests:
-                self._window(self._moment(), float("inf"), until_ended=True)
+                self._window(self._moment(before), float("inf"), until_ended=True)
                 return
             self._warm_up(warm_up_s)
             begin = self._moment()
@@ -142,8 +144,9 @@ class PointMeasurement:
     def _warm_up(self, seconds: float) -> None:
         began, answers = time.monotonic(), 0
         longest = max(_LONGEST * seconds, self._load.timeout_s + _GONE_AFTER_S)
+        enough = 1 if self._load.rate else min(self._load.concurrency, self._rule.min_requests)
         while not self.gone and (passed := time.monotonic() - began) < longest:
-            if passed >= seconds and answers >= min(self._load.outstanding, self._rule.min_requests):
+            if passed >= seconds and answers >= enough:
                 return
             answers += len(self._read())
 
@@ -191,10 +194,11 @@ class PointMeasurement:
             self.gone = self._running.error_name(self._lost)
         return records
 
-    def _moment(self) -> _Moment:
+    def _moment(self, server: Snapshot | None = None) -> _Moment:
         at = time.perf_counter_ns()
         busy = psutil.cpu_times()
-        return _Moment(at, self._side.look(), self._running.cpu_s(), sum(busy) - busy.idle - getattr(busy, "iowait", 0))
+        busy_s = sum(busy) - busy.idle - getattr(busy, "iowait", 0)
+        return _Moment(at, server or self._side.look(), self._running.cpu_s(), busy_s)
 
     def point(self) -> Point:
         """Return what the last windows hold together."""
@@ -232,9 +236,7 @@ class PointMeasurement:
     def _client_side(self, records: Records, begin: _Moment, end: _Moment) -> ClientSide:
         cpu = max(0.0, end.client_cpu_s - begin.client_cpu_s)
         idle = 1 - cpu / ((end.at_ns - begin.at_ns) / _NS)
-        late = records[:, LATE]
-        if not len(late):
-            return ClientSide(idle, cpu_s=cpu)
+        late = records[:, LATE] if len(records) else np.zeros(1)
         return ClientSide(
             min(1.0, max(0.0, idle)),
             float(late.mean()) / 1e3,
