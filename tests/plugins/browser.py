@@ -86,8 +86,8 @@ def jupyter(folder: Path, theme: str = LIGHT):
 
 
 @contextmanager
-def chromium(**options):
-    """Run a browser; yield a page with a size of its own."""
+def chromium():
+    """Run a browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -95,11 +95,16 @@ def chromium(**options):
             executable_path=shutil.which("chromium"), headless=True, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
         try:
-            page = browser.new_page(viewport={"width": 1280, "height": 1100}, **options)
-            page.set_default_timeout(60_000)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+def new_page(browser):
+    """Open a page that shares nothing with others."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1100})
+    page.set_default_timeout(30_000)
+    return page
 
 
 def write_notebook(path: Path, *cells: str) -> None:
@@ -113,7 +118,8 @@ def write_notebook(path: Path, *cells: str) -> None:
 
 def open_notebook(page, address: str, name: str, front_end: str) -> None:
     """Open a notebook and wait until its kernel is there."""
-    page.goto(f"{address}/{PATHS[front_end]}/{name}")
+    # JupyterLab would show the notebooks that were open before as well.
+    page.goto(f"{address}/{PATHS[front_end]}/{name}{'?reset' * (front_end == 'lab')}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import psutil
 import pytest
-from browser import chromium, jupyter, open_notebook, run_all, write_notebook
+from browser import DARK, chromium, jupyter, new_page, open_notebook, run_all, write_notebook
+
+from tritonnb import samples
+from tritonnb.client.pictures import SCALINGS
 
 pytestmark = [pytest.mark.requires("engine", "browser"), pytest.mark.timeout(180)]
 
@@ -30,9 +35,16 @@ def address(folder):
 
 
 @pytest.fixture(scope="module")
-def page():
-    with chromium() as page:
-        yield page
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser):
+    page = new_page(browser)
+    yield page
+    page.close()
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +61,6 @@ def opened(request, page, address, folder):
     run_all(page)
     page.get_by_text("● READY").first.wait_for()
     yield page
-    page.goto("about:blank")
     shut_down_kernels(page, address)
 
 
@@ -71,6 +82,92 @@ def stubs_of(name):
         and "triton_python_backend_stub" in words[0]
         and any(name in w for w in words)
     ]
+
+
+@pytest.fixture
+def labelled(folder):
+    """Lay out a real classifier with its labels; return the spec's YAML, and the folder of a picture."""
+    samples.lay_out(folder / "sample")
+    model = folder / "sample" / "triton" / samples.MODEL_NAME
+    (model / "labels.txt").write_text("\n".join(samples.labels()))
+    samples.picture("chelsea").save(folder / "cat.png")
+    return f"""
+models:
+  classifier:
+    path: {model.relative_to(folder)}
+    max_batch_size: 4
+    input: [{{name: data_0, data_type: TYPE_FP32, dims: [3, 224, 224]}}]
+    output: [{{name: fc6_1, data_type: TYPE_FP32, dims: [1000], label_filename: labels.txt}}]
+engine: embedded
+"""
+
+
+def test_a_picture_is_named_and_a_sweep_is_stopped_half_way_while_a_cell_is_busy(page, address, folder, labelled):
+    write_notebook(
+        folder / "busy.ipynb",
+        "import time\n%load_ext tritonnb",
+        f"%%triton_deploy busy{labelled}",
+        "%triton_dashboard",
+        "while not __import__('os').path.exists('done'): time.sleep(0.1)",
+    )
+    open_notebook(page, address, "busy.ipynb", "lab")
+    run_all(page)
+    page.get_by_text("● READY").first.wait_for()
+
+    tab(page, "Playground")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a picture").click()
+    chooser.value.set_files(folder / "cat.png")
+    page.get_by_role("button", name="Choose a picture (1)").wait_for()
+    page.get_by_title("What is done with its pixels").select_option(f"inception: {SCALINGS['inception']}")
+    page.get_by_label("Classes").fill("3")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("Egyptian cat").first.wait_for()
+
+    tab(page, "Batch latency")
+    page.get_by_label("Seconds").fill("600")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Measured classifier: 1 point").wait_for()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped.").first.wait_for()
+    page.get_by_role("link", name="classifier.csv").wait_for()
+    assert page.locator(".jp-InputPrompt").filter(has_text="[*]").count() == 1  # the cell is busy still
+    (folder / "done").touch()
+    page.locator(".jp-InputPrompt").filter(has_text="[4]").wait_for()
+    shut_down_kernels(page, address)
+
+
+def test_it_is_there_after_a_reload_of_the_page_and_gone_after_a_restart_of_the_kernel(opened):
+    page = opened
+    page.get_by_role("menuitem", name="File", exact=True).click()
+    page.get_by_role("menuitem", name=re.compile("^Save Notebook")).first.click()
+    page.reload()
+    page.get_by_text("● READY").first.wait_for()
+    page.get_by_role("button", name="Unload").click()
+    page.get_by_text("■ UNAVAILABLE").first.wait_for()
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name=re.compile("^Restart Kernel and Clear")).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.get_by_text("■ UNAVAILABLE").first.wait_for(state="detached")
+    run_all(page)
+    page.get_by_text("● READY").first.wait_for()
+
+
+def test_in_the_dark_its_words_have_the_dark_themes_colours(folder, page):
+    dark = folder.parent / "dark"
+    dark.mkdir()
+    (dark / "square.onnx").write_bytes((folder / "square.onnx").read_bytes())
+    write_notebook(dark / "dark.ipynb", DEPLOY.format(name="dark"), "%triton_dashboard")
+    with jupyter(dark, DARK) as address:
+        open_notebook(page, address, "dark.ipynb", "lab")
+        assert page.evaluate("document.body.dataset.jpThemeName") == DARK
+        run_all(page)
+        page.get_by_text("● READY").first.wait_for()
+        colour = "element => getComputedStyle(element).color"
+        assert page.locator(".tnb-ok").first.evaluate(colour) == "rgb(79, 196, 106)"
+        red, green, blue = map(int, re.findall(r"\d+", page.locator(".tnb td").last.evaluate(colour))[:3])
+        assert min(red, green, blue) > 150  # light words
+        shut_down_kernels(page, address)
 
 
 def test_a_person_sees_health_models_and_log_and_can_act(opened):
