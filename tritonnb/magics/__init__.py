@@ -5,7 +5,8 @@ from tritonnb.magics.bench import BenchMagics
 from tritonnb.magics.cells import CellMagics
 from tritonnb.magics.dashboards import DashboardMagics
 from tritonnb.magics.magics import TritonMagics
+from tritonnb.magics.registry import RegistryMagics
 
-MAGICS = (TritonMagics, CellMagics, BenchMagics, DashboardMagics)
+MAGICS = (TritonMagics, CellMagics, BenchMagics, DashboardMagics, RegistryMagics)
 
-__all__ = ["MAGICS", "BenchMagics", "CellMagics", "DashboardMagics", "TritonMagics", "completion"]
+__all__ = ["MAGICS", "BenchMagics", "CellMagics", "DashboardMagics", "RegistryMagics", "TritonMagics", "completion"]

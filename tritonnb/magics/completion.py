@@ -141,6 +141,10 @@ class _Line:
         repeated = [action for action in actions if action.nargs in ("*", "+")]
         return next(iter([*actions[len(self.positionals) :], *repeated]), None)
 
+    def takes_registered(self) -> bool:
+        """Tell whether a source may be a registered model, and not only what is about to become one."""
+        return all(action.dest != "registered" for action in self.parser.positionals())
+
     def names_deployment(self, action: argparse.Action) -> bool:
         """Tell whether an argument is a deployment's name; on a cell the source is."""
         positional_name = action.dest == "name" and not action.option_strings
@@ -151,9 +155,13 @@ def _values(action: argparse.Action | None, word: str, line: _Line, namespace: M
     """Return what the value of an argument may be, of that what begins with a word."""
     if action is None:
         return []
-    if action.dest == "config" or (action.dest == "source" and not line.cell):
+    if action.dest == "source" and not line.cell:
+        return [*_paths(word), *_starting(word, _registered(word) if line.takes_registered() else [])]
+    if action.dest == "config":
         return _paths(word)
-    if action.choices:
+    if action.dest == "registered":
+        values = _registered(word)
+    elif action.choices:
         values = list(action.choices)
     elif line.names_deployment(action):
         values = _deployments()
@@ -205,6 +213,14 @@ def _deployments() -> list[str]:
     from tritonnb.records import records  # noqa: PLC0415  (only where names are asked for)
 
     return [*_endpoints(), *(record.name for record in records() if record.keep)]
+
+
+def _registered(word: str) -> list[str]:
+    """Return the names of the registered models, with their versions once a colon is typed."""
+    from tritonnb.registry import registered  # noqa: PLC0415  (only where names are asked for)
+
+    found = registered()
+    return [model.id if ":" in word else model.name for model in found]
 
 
 def _endpoints() -> dict[str, Endpoint]:

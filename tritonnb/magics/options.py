@@ -267,6 +267,37 @@ def _connect() -> MagicParser:
     return parser
 
 
+def _register() -> MagicParser:
+    parser = MagicParser(
+        "%triton_register",
+        "Copy a model into the registry under a name, as its next version.",
+        "  %triton_register models bidaf-9-tutorial --tag task=qa --description 'answers questions'\n"
+        "  %triton_register net.onnx classifier --sample-input x=$x\n"
+        "  %triton_deploy classifier         # the latest version; classifier:1 for another",
+    )
+    add = parser.add_argument
+    add("source", metavar="path", help="a model file, a model's folder, a model repository, or any file or folder")
+    add("registered", metavar="name", help="its name in the registry; Triton serves it under its files' own names")
+    add("--version", type=int, metavar="N", help="(default: the next)")
+    add("--tag", action="append", metavar="TAG[=VALUE]", help="to find it by; may be repeated")
+    add("--description", default="", metavar="TEXT", help="what it is, in a sentence")
+    add("--framework", default="", metavar="WORD", help="Azure ML's word, such as Onnx or Multi")
+    add("--sample-input", action="append", type=Reference, metavar="INPUT=$ARRAY", help="kept with it; may be repeated")
+    return _out(parser)
+
+
+def _registered() -> MagicParser:
+    parser = MagicParser(
+        "%triton_registered",
+        "List the registered models, show one of them, or delete it.",
+        "  %triton_registered --tag task=qa\n  %triton_registered classifier:1 --delete",
+    )
+    parser.add_argument("registered", nargs="?", metavar="name", help="NAME, NAME:VERSION or NAME:latest")
+    parser.add_argument("--tag", action="append", metavar="TAG[=VALUE]", help="only with this tag; may be repeated")
+    parser.add_argument("--delete", action="store_true", help="delete NAME:VERSION; refused while it is deployed")
+    return _out(parser)
+
+
 def _dashboard() -> MagicParser:
     parser = MagicParser(
         "%triton_dashboard",
@@ -318,6 +349,8 @@ PARSERS: dict[str, MagicParser] = {
         _unload(),
         _model_cell(),
         _pbtxt_cell(),
+        _register(),
+        _registered(),
         _connect(),
         _update(),
         _dashboard(),

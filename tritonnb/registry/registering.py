@@ -60,7 +60,7 @@ def register(
     version
         A number from 1; the next one where left out.
     tags
-        Words to find it by: a mapping, or a list of words without values.
+        Words to find it by: a mapping, or a list of ``TAG`` and ``TAG=VALUE``.
     description
         What it is, in a sentence.
     framework
@@ -122,7 +122,7 @@ def registered(name: str | None = None, tags: Tags | None = None) -> RegisteredM
     name
         Only the versions of this name; ``NAME:VERSION`` or ``NAME:latest`` for one of them.
     tags
-        Only those that have all these tags: a mapping of tags to values, or a list of tags with any value.
+        Only those that have all these tags: a mapping, or a list of ``TAG=VALUE`` and ``TAG`` with any value.
 
     Raises
     ------
@@ -130,12 +130,12 @@ def registered(name: str | None = None, tags: Tags | None = None) -> RegisteredM
         There is no such name or version.
     """
     found = references.matching(name) if name is not None else store.versions()
-    wanted = _tags(tags)
-    any_value = not isinstance(tags, Mapping)
+    wanted = _tags(tags).items()
+    any_value = set() if isinstance(tags, Mapping) else {tag for tag, value in wanted if not value}
     return RegisteredModels(
         model
         for model in found
-        if all(tag in model.tags and (any_value or model.tags[tag] == value) for tag, value in wanted.items())
+        if all(tag in model.tags and (tag in any_value or model.tags[tag] == value) for tag, value in wanted)
     )
 
 
@@ -185,7 +185,8 @@ def _checked_name(name: object) -> str:
 def _tags(tags: Tags | None) -> dict[str, str]:
     if isinstance(tags, Mapping):
         return {str(tag): str(value) for tag, value in tags.items()}
-    return dict.fromkeys([tags] if isinstance(tags, str) else tags or (), "")
+    words = [tags] if isinstance(tags, str) else tags or ()
+    return {tag: value for tag, _, value in (word.partition("=") for word in words)}
 
 
 def _framework(word: object) -> str:
