@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import html
+import itertools
 import sys
 import threading
 
@@ -12,10 +14,11 @@ import pytest
 
 import tritonnb as tn
 from tritonnb.errors import SpecError
-from tritonnb.widgets import Look, dashboard
+from tritonnb.widgets import Look, Looker, dashboard
 from tritonnb.widgets.health import HealthPanel
 from tritonnb.widgets.logs import filtered
 from tritonnb.widgets.models import settings
+from tritonnb.widgets.traffic import HISTORY_S, STEP_S
 
 pytestmark = pytest.mark.requires("engine")
 X = np.ones((1, 4), np.float32)
@@ -172,6 +175,24 @@ def test_many_threads_may_use_one_dashboard(served, board):
         thread.join()
     assert failures == []
     assert board.polling
+
+
+@pytest.mark.timeout(240)
+def test_an_hour_of_looks_keeps_no_more_than_five_minutes(served, board, monkeypatch):
+    monkeypatch.delenv("TRITONNB_STABLE_OUTPUT")
+    board._poller.stop()
+    seconds = itertools.count()
+    looker = Looker(served, clock=lambda: next(seconds))
+    memory = []
+    for look in range(3600):
+        if look % 10 == 0:
+            served.infer("square", {"x": X})
+        board._see(looker.look())
+        if look in (900, 3599):
+            gc.collect()
+            memory.append(psutil.Process().memory_info().rss)
+    assert len(board._look.steps) <= HISTORY_S / STEP_S + 1
+    assert memory[1] - memory[0] < 5 * 2**20
 
 
 def test_without_ipywidgets_it_is_a_table(served, monkeypatch):

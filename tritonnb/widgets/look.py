@@ -16,7 +16,7 @@ from tritonnb.running import age_text
 from tritonnb.widgets.traffic import History, Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tritonnb.client import Health
     from tritonnb.handle import Served
@@ -118,10 +118,13 @@ class Looker:
     ----------
     handle
         The deployment or connection.
+    clock
+        Gives seconds that only grow.
     """
 
-    def __init__(self, handle: Served) -> None:
+    def __init__(self, handle: Served, clock: Callable[[], float] = time.monotonic) -> None:
         self.handle = handle
+        self._clock = clock
         self._history = History()
         self._release = ("", "")  # of which address
 
@@ -136,7 +139,7 @@ class Looker:
         try:
             # What is measured ends here, not where the asking began: a look may be held up by a busy machine.
             statistics = handle.statistics()
-            self._history.add(time.monotonic(), statistics)
+            self._history.add(self._clock(), statistics)
             release = self._known_release()
             machine = in_words(handle.metrics()) if handle.metrics_url else ()
         except TritonNbError:
