@@ -197,7 +197,7 @@ def test_an_hour_of_looks_keeps_no_more_than_five_minutes(served, board, monkeyp
 
 def test_without_ipywidgets_it_is_a_table(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    monkeypatch.delitem(sys.modules, "tritonnb.widgets.dashboard")
+    monkeypatch.delitem(sys.modules, "tritonnb.widgets.board")
     shown = dashboard(served)
     assert isinstance(shown, Look)
     assert "● READY" in repr(shown)

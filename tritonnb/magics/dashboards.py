@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from tritonnb.widgets.dashboard import Dashboard
+    from tritonnb.widgets.board import Dashboard
     from tritonnb.widgets.look import Look
 
 

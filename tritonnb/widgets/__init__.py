@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tritonnb.handle import Served
-    from tritonnb.widgets.dashboard import Dashboard
+    from tritonnb.widgets.board import Dashboard
 
 
 def dashboard(handle: Served, parts: Sequence[str] = ()) -> Dashboard | Look:
@@ -29,7 +29,7 @@ def dashboard(handle: Served, parts: Sequence[str] = ()) -> Dashboard | Look:
         There is no such part.
     """
     try:
-        from tritonnb.widgets.dashboard import Dashboard  # noqa: PLC0415  (ipywidgets, which may be missing)
+        from tritonnb.widgets.board import Dashboard  # noqa: PLC0415  (ipywidgets, which may be missing)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ipywidgets":
             raise
