@@ -86,6 +86,19 @@ def test_a_measured_gain_of_more_instances_is_put_into_the_config():
     assert "-  count: 1" in advice.config_change().diff
 
 
+def test_more_instances_that_gain_hardly_anything_are_not_advised():
+    points = point(1, 8), point(1, 8, instances=2)
+    slower = replace(points[1], duration_s=points[0].duration_s / 1.05)
+    advice = report(points=(points[0], slower)).recommend()
+    assert advice.changes == {}
+    assert told(advice, "2 instances are hardly faster than 1.")
+
+
+def test_what_keeps_the_limit_alone_speaks_for_a_change():
+    assert "dynamic_batching" in report().recommend(p95_ms=10).changes
+    assert report().recommend(p95_ms=7).changes == {}  # only batch 1 keeps it
+
+
 def test_larger_batches_that_pay_speak_for_dynamic_batching():
     advice = report().recommend()
     assert told(advice, "dynamic_batching")[0].endswith("batch 4 gives 2.5 times the throughput of batch 1.")

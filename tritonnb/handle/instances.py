@@ -73,5 +73,10 @@ def measure_instances(
             ended_early = ended_early or reports[-1].ended_early
             if ended_early:
                 break
-    points = tuple(point for report in reports for point in report.points)
-    return replace(reports[0], points=points, config=config, ended_early=ended_early)
+    return replace(
+        reports[0],
+        points=tuple(point for report in reports for point in report.points),
+        warnings=tuple(dict.fromkeys(warning for report in reports for warning in report.warnings)),
+        config=config,
+        ended_early=ended_early,
+    )

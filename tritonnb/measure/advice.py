@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.measure.changes import changes_of
@@ -134,7 +134,8 @@ def recommend(report: Report, p95_limit_us: float | None = None) -> Advice:
         told = "No load was answered without a failed request: there is nothing to recommend."
         return Advice(report, p95_limit_us, None, None, "", (told,), {})
     limit = limit_of(chosen)
-    changes, reasons = changes_of(report, chosen, limit.by)
+    within = tuple(p for p in report.points if p.latency and p.latency.p95_us <= (p95_limit_us or p.latency.p95_us))
+    changes, reasons = changes_of(replace(report, points=within), best, limit.by) if best else ({}, ())
     sentences = (
         *_choice(report, p95_limit_us, best),
         *_about_the_knee(report, at_knee),
@@ -150,8 +151,9 @@ def _choice(report: Report, p95_limit_us: float | None, best: Point | None) -> l
         within = "" if p95_limit_us is None else f" within p95 {milliseconds(p95_limit_us)} ms"
         return [f"Most throughput{within}: {report.label(best)}, {_figures(best)}."]
     nearest = min((p for p in report.points if p.latency), key=lambda p: p.latency.p95_us if p.latency else 0.0)
-    limit = milliseconds(p95_limit_us or 0.0)
-    return [f"No point keeps p95 within {limit} ms; the nearest is {report.label(nearest)}, {_figures(nearest)}."]
+    limit, at = milliseconds(p95_limit_us or 0.0), report.label(nearest)
+    told = f"No point keeps p95 within {limit} ms; the nearest is {at}, {_figures(nearest)}."
+    return [told, "Measure smaller batches and lower loads, if there are any."]
 
 
 def _about_the_knee(report: Report, at_knee: Point | None) -> list[str]:

@@ -22,7 +22,7 @@ def changes_of(report: Report, chosen: Point, limited_by: str) -> tuple[dict[str
     Parameters
     ----------
     report
-        What was measured.
+        What was measured, the points within the limit alone.
     chosen
         The point that is recommended.
     limited_by
@@ -51,6 +51,8 @@ def _instances(report: Report, chosen: Point, limited_by: str) -> tuple[dict[str
     now = int(groups[0].get("count", 1))
     if chosen.instances != now:
         other = fastest(point for point in report.points if point.instances == now)
+        if other is not None and chosen.inferences_per_s < WORTH * other.inferences_per_s:
+            return {}, f"{chosen.instances} instances are hardly faster than {now}."
         gain = "" if other is None else f": {_gain(chosen, other)} of the best with {now}"
         group = {**groups[0], "name": "", "count": chosen.instances}  # its name is made of the model's
         return {"instance_group": [group]}, f"Serve {chosen.instances} instances instead of {now}{gain}."
@@ -96,10 +98,10 @@ def _queue_delay(report: Report, chosen: Point, _: str) -> tuple[dict[str, Any],
     return {"dynamic_batching": {**batching, "max_queue_delay_microseconds": delay}}, reason
 
 
-def _larger_batches(report: Report, _: Point, __: str) -> tuple[dict[str, Any], str]:
+def _larger_batches(report: Report, chosen: Point, _: str) -> tuple[dict[str, Any], str]:
     most = int(report.config.get("max_batch_size", 0))
     sizes = sorted({point.batch_size for point in report.points})
-    if most <= 1 or sizes[-1] != most or len(sizes) == 1:
+    if most <= 1 or chosen.batch_size != most or len(sizes) == 1:
         return {}, ""
     last, before = (fastest(point for point in report.points if point.batch_size == size) for size in sizes[:-3:-1])
     if last is None or before is None or last.inferences_per_s < WORTH * before.inferences_per_s:
