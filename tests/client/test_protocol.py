@@ -432,6 +432,8 @@ def test_metrics_count_requests(served):
         ({"sequence_start": True}, "need a sequence_id"),
         ({"sequence_id": -3}, "sequence_id=-3"),
         ({"sequence_id": True}, "sequence_id=True"),
+        ({"parameters": [3]}, "parameters=[3] is not a dict"),
+        ({"headers": "A: b"}, "is not a dict"),
         ({"parameters": {"priority": 3}}, "'priority' is Triton's own"),
         ({"parameters": {"triton_x": 3}}, "'triton_x' is Triton's own"),
         ({"parameters": {"a": [1]}}, "the parameter 'a' cannot be"),

@@ -80,6 +80,7 @@ class GrpcCalls:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._channel: Any = None
+        self._service: Any = None
         self._process = 0
         self._closed = False
 
@@ -104,8 +105,7 @@ class GrpcCalls:
         call = self._stub().ModelStreamInfer(
             iter([request]), metadata=self._headers(options), compression=_compression(options)
         )
-        results = self._results(call, metadata, options.timeout or self._timeout)
-        return Stream(results, call.cancel)
+        return Stream(self._results(call, metadata, options.timeout or self._timeout), call.cancel)
 
     def close(self) -> None:
         """Close the channel; requests that wait end with an error."""
@@ -145,7 +145,8 @@ class GrpcCalls:
                 raise self._is_closed()
             if self._process != os.getpid():  # a channel does not survive a fork
                 self._channel, self._process = _open_channel(self._address), os.getpid()
-            return GRPCInferenceServiceStub(self._channel)
+                self._service = GRPCInferenceServiceStub(self._channel)
+            return self._service
 
     def _headers(self, options: InferOptions) -> list[tuple[str, str]]:
         own = {name.lower(): value for name, value in options.headers.items()}

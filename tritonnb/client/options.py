@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.errors import InferenceError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from tritonnb.client.shared_memory import SharedMemory
 
@@ -127,8 +128,10 @@ class InferOptions:
         _check_seconds("queue_timeout", self.queue_timeout)
         _check_sequence(self)
         if self.parameters:
+            _check_is_mapping("parameters", self.parameters)
             _check_parameters(self.parameters)
         if self.headers:
+            _check_is_mapping("headers", self.headers)
             _check_headers(self.headers)
 
     @property
@@ -190,6 +193,11 @@ def _check_sequence(options: InferOptions) -> None:
         raise InferenceError(
             f"sequence_id={which!r} does not name a sequence.", hint="it is a whole number above 0, or a text."
         )
+
+
+def _check_is_mapping(option: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise InferenceError(f"{option}={value!r} is not a dict.", hint=f'it reads {option}={{"name": "value"}}.')
 
 
 def _check_parameters(parameters: Mapping[Any, object]) -> None:
