@@ -98,6 +98,14 @@ def test_a_latency_may_be_written_in_any_unit():
     assert [bench.p95_ms(text) for text in ("20ms", "0.5s", "800us", "1.5 ms", None)] == [20, 500, 0.8, 1.5, None]
 
 
+def test_a_config_that_cannot_be_read_is_told_and_the_report_not_lost():
+    from measured import report
+
+    told = bench._change(report(config={"name": "steady", "hovercraft": 1}).recommend())
+    assert "hovercraft" in told
+    assert "upgrade it" in told
+
+
 class Display:
     """What IPython's ``display(..., display_id=True)`` gives, remembering what it showed."""
 

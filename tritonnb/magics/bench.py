@@ -9,7 +9,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.display import HTML, display
 
 from tritonnb.benching import arguments, numbers, p95_ms, save
-from tritonnb.errors import UsageError
+from tritonnb.errors import ModelConfigError, UsageError
 from tritonnb.magics.parsed import magic, served
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
+    from tritonnb.measure.advice import Advice, ConfigChange
     from tritonnb.measure.point import Point
     from tritonnb.measure.report import Report
 
@@ -41,13 +42,13 @@ class BenchMagics(Magics):
         handle = served(options.on)
         with LiveChart(options.model, shown=_is_notebook(self.shell)) as chart:
             report = handle.measure(options.model, version=options.model_version, on_point=chart.add, **asked)
-        advice = report.recommend(p95_ms=limit)
-        display(advice)  # type: ignore[no-untyped-call]
-        if options.write_config:
-            print(advice.config_change())  # noqa: T201  (the answer to the option)
         if options.out:
             self.shell.user_ns[options.out] = report
         save(report, options)
+        advice = report.recommend(p95_ms=limit)
+        display(advice)  # type: ignore[no-untyped-call]
+        if options.write_config:
+            print(_change(advice))  # noqa: T201  (the answer to the option)
         return report
 
 
@@ -96,6 +97,13 @@ class LiveChart:
 
 def _is_notebook(shell: InteractiveShell) -> bool:
     return hasattr(shell, "kernel") and os.environ.get("TRITONNB_NONINTERACTIVE") != "1"
+
+
+def _change(advice: Advice) -> ConfigChange | str:
+    try:
+        return advice.config_change()
+    except ModelConfigError as error:  # the report, which may have taken hours, is shown all the same
+        return str(error)
 
 
 def _arrays(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
