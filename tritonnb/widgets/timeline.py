@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -40,11 +41,13 @@ class Timeline(widgets.Image):  # type: ignore[misc]  # ipywidgets has no types
         self.layout.display = ""
 
     def _png(self, steps: Sequence[tuple[float, Traffic]]) -> bytes:
-        from tritonnb.measure.chart import Chart  # noqa: PLC0415  (matplotlib, not before there is something to draw)
+        from matplotlib.figure import Figure  # noqa: PLC0415  (not before there is something to draw)
 
-        chart = Chart("Requests per second and their mean latency over the last five minutes", width=7.0, height=2.0)
-        draw(chart, steps)
-        return chart.png()
+        figure = Figure(figsize=(7.0, 2.0), facecolor="none")
+        draw(figure, steps)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=120)
+        return file.getvalue()
 
 
 def draw(figure: Figure, steps: Sequence[tuple[float, Traffic]]) -> None:
@@ -57,7 +60,7 @@ def draw(figure: Figure, steps: Sequence[tuple[float, Traffic]]) -> None:
     steps
         How many seconds ago each ended, and what was done in it.
     """
-    from tritonnb.measure.chart import COLORS, dress  # noqa: PLC0415  (as above)
+    from tritonnb.measure.chart import COLORS, dress  # noqa: PLC0415  (matplotlib)
 
     left, right = figure.subplots(1, 2)
     ago = [-seconds / 60 for seconds, _ in steps]
@@ -71,6 +74,5 @@ def draw(figure: Figure, steps: Sequence[tuple[float, Traffic]]) -> None:
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{-value:g}" if value else "now")
         dress(axes, title=title, x="minutes ago", y="")
-    # Laid out by hand: matplotlib's own layout takes as long as all the rest, every five seconds.
-    figure.set_layout_engine("none")
+    # By hand: matplotlib's own layouts take as long as all the rest, and this is drawn every five seconds.
     figure.subplots_adjust(left=0.06, right=0.97, top=0.86, bottom=0.24, wspace=0.16)
