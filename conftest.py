@@ -104,7 +104,7 @@ def why_missing(capability: str) -> str:
         return (
             "" if shutil.which(capability) else f"{capability} is not installed (Debian: apt-get install {capability})"
         )
-    known = ("docker", "docker-registry", "engine", "openssl", "podman")
+    known = ("browser", "docker", "docker-registry", "engine", "openssl", "podman")
     raise ValueError(f"unknown capability {capability!r}; known: {', '.join(known)}")
 
 

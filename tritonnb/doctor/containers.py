@@ -107,7 +107,7 @@ def triton_images(daemon: Daemon) -> Finding:
     if daemon.error:
         return Finding(IMAGES, "unknown", "no Docker daemon to ask", "see to the Docker daemon first.")
     if not daemon.images:
-        mend = "run `docker pull nvcr.io/nvidia/tritonserver:24.10-py3` (the embedded engine's release; over 9 GB)."
+        mend = "`tritonnb image build` makes a small one for CPUs; NVIDIA's is pulled at the first deploy (over 9 GB)."
         return Finding(IMAGES, "missing", "none", mend)
     return Finding(IMAGES, "ok", "there", detail=", ".join(daemon.images))
 
