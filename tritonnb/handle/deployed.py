@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +36,10 @@ T = TypeVar("T")
 FOLLOWED = ("models", "repository")
 
 
+#: A model that was found ready is not looked at again before each request, within so many seconds.
+_CHECKED_FOR_S = 0.1
+
+
 class Deployment(Served):
     """A tritonserver that serves a spec, from its start to its end.
 
@@ -51,6 +56,7 @@ class Deployment(Served):
         self._run = run
         self._deleted = False
         self._switching = threading.Lock()
+        self._found: dict[str, tuple[Run, float, Client]] = {}  # of models that were checked, and when
         current.remember(self)
 
     @classmethod
@@ -376,10 +382,11 @@ class Deployment(Served):
         """As `Served._ask`; where the server or a process of the model has died, the error says so."""
         run = self._run
         try:
-            return super()._ask(model, request)
+            return request(self._client_to_ask(model))
         except (ServerError, DeploymentError) as error:
+            self._found.pop(model, None)
             if run is not self._run:  # an update has put a new server in the place of the one that was asked
-                return super()._ask(model, request)
+                return request(self._client_to_ask(model))
             if not isinstance(error, ServerError):
                 raise
             if trouble := run.trouble_behind(error):
@@ -407,6 +414,15 @@ class Deployment(Served):
 
     def _client_for(self, model: str) -> Client:
         return self._run.client_for(model)
+
+    def _client_to_ask(self, model: str) -> Client:
+        """As `_client_for`, whose checks cost as much as a small request: in a loop they are made now and then."""
+        run, now = self._run, time.monotonic()
+        if (found := self._found.get(model)) and found[0] is run and now - found[1] < _CHECKED_FOR_S:
+            return found[2]
+        client = run.client_for(model)
+        self._found[model] = (run, now, client)
+        return client
 
     def __repr__(self) -> str:
         problems = "".join(f"\n  {line.strip()}" for line in self._run.reasons().splitlines())

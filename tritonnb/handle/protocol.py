@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb.client.options import InferOptions
+from tritonnb.errors import DeploymentError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,4 +134,15 @@ class Protocol(ABC):
         return "tritonnb_"
 
     def _streamed(self, model: str, begin: Callable[[Client], Stream[T]]) -> Stream[T]:
-        return self._ask(model, begin).explained_by(lambda step: self._ask(model, lambda _: step()))
+        def explained(step: Callable[[], T]) -> T:
+            try:
+                return step()
+            except (ServerError, DeploymentError) as error:
+                raised = error
+
+            def fail(_: Client) -> T:
+                raise raised
+
+            return self._ask(model, fail)
+
+        return self._ask(model, begin).explained_by(explained)
