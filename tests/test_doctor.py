@@ -569,5 +569,5 @@ def test_a_daemon_without_images_and_gpu_runtime_is_told_what_to_do(
         monkeypatch.setenv("DOCKER_HOST", address)
         daemon = ask_docker()
     assert triton_images(daemon).state == "missing"
-    assert "docker pull" in triton_images(daemon).mend
+    assert "tritonnb image build" in triton_images(daemon).mend
     assert container_toolkit(daemon).state == state
