@@ -26,7 +26,7 @@ from tritonnb.errors import nearest
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 #: How a spec names a registered model: no path with a colon in its only part is taken for one, unless it exists.
-REGISTERED = re.compile(rf"(?P<name>{MODEL_NAME.pattern}):(?P<version>latest|[1-9]\d*)")
+REGISTERED = re.compile(rf"(?P<name>{MODEL_NAME.pattern}):(?P<version>[\w.-]+)")
 
 _SHM_SIZE = re.compile(r"\d+(\.\d+)?[bkmg]?", re.IGNORECASE)
 

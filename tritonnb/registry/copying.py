@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK = 1 << 20  # bytes between two looks at the clock, and at Ctrl-C
-_READ_ONLY = 0o444
+_WRITABLE = 0o222
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def copy(source: Path, base: Path, target: Path, report: Callable[[str, float | 
                 report(f"copying {file.name}", min(done / (total or 1), 1.0))
             writer.flush()
             os.fsync(writer.fileno())  # a registered model is on disk, whatever happens to the machine
-        copy_of.chmod(_READ_ONLY)
+        copy_of.chmod(file.stat().st_mode & 0o777 & ~_WRITABLE)
         listing.update(f"{content.hexdigest()}  {prefix / place}\n".encode())
     return Copied((prefix / source.name).parts[0], listing.hexdigest(), done)
 

@@ -29,7 +29,7 @@ class RegisteredModel:
     path
         The copy, to be given to `tritonnb.deploy` and to whatever else takes a path.
     triton_models
-        The names of the models in it, as Triton serves them; empty where it holds none that Triton could serve, but
+        The names of the models in it, as Triton serves them; empty where it holds none that Triton could serve, such as
         files for an entry script.
     tags
         Words to find it by.
@@ -51,7 +51,7 @@ class RegisteredModel:
     version: int
     path: Path
     triton_models: tuple[str, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     description: str = ""
     framework: str = ""
     sha256: str = ""
@@ -91,7 +91,7 @@ class RegisteredModel:
     @property
     def served_as(self) -> str:
         """Triton's names of the models in it, in words."""
-        return ", ".join(self.triton_models) or "none, files for an entry script"
+        return ", ".join(self.triton_models) or "none that it could serve"
 
     def _facts(self) -> list[tuple[str, str]]:
         rows = [

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _LAYOUT = 1
 #: How long another notebook may hold the lock, which it does for a rename and a row, in seconds.
 _PATIENCE_S = 20.0
+_DRAFT = re.compile(r"(?P<pid>\d+)-(?P<started>\d+)-\w+")
 _TABLES = """
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, last INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS models (
@@ -81,8 +83,8 @@ def draft() -> Iterator[Path]:
     """Give a folder to copy into; what is still there afterwards was not registered and is removed."""
     drafts = home_folder("registry", "drafts")
     for left in list(drafts.iterdir()):
-        pid, started_at, _ = left.name.split("-")
-        if not is_running(int(pid), int(started_at)):
+        owner = _DRAFT.fullmatch(left.name)
+        if owner and not is_running(int(owner["pid"]), int(owner["started"])):
             shutil.rmtree(left, ignore_errors=True)
     folder = drafts / f"{os.getpid()}-{started(os.getpid())}-{secrets.token_hex(4)}"
     folder.mkdir()
