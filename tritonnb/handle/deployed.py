@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 #: The fields of a spec that a running server can follow; a change of any other needs a new server.
 FOLLOWED = ("models", "repository")
-
-
 #: A model that was found ready is not looked at again before each request, within so many seconds.
 _CHECKED_FOR_S = 0.1
 
