@@ -490,3 +490,17 @@ def test_the_registry_of_one_notebook_is_that_of_another(fresh):
     process = begin("import json, tritonnb as tn; print(json.dumps(dict(tn.registered('net')[0].tags)))")
     out, err = process.communicate(timeout=30)
     assert json.loads(out) == {"by": "one"}, err
+
+
+def test_the_command_line_lists_what_is_registered(fresh, capsys):
+    from tritonnb.cli import main
+
+    tn.register("net.onnx", "net")
+    tn.register("models", "articles")
+    capsys.readouterr()
+    assert main(["registered"]) == 0
+    assert capsys.readouterr().out == f"{tn.registered()!r}\n"
+    assert main(["registered", "net:1"]) == 0
+    assert capsys.readouterr().out == f"{tn.registered('net')!r}\n"
+    assert main(["registered", "nets"]) == 1
+    assert "did you mean 'net'?" in capsys.readouterr().err

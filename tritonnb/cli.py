@@ -70,6 +70,8 @@ def command_line() -> argparse.ArgumentParser:
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", metavar="NAME", help="the deployment")
     which.add_argument("--all", action="store_true", help="every deployment of yours")
+    registered = verb("registered", _registered, "List the registered models, or the versions of one.")
+    registered.add_argument("name", nargs="?", metavar="NAME", help="only this one, or its NAME:VERSION")
     logs = verb("logs", _logs, "Print the log of a deployment's server.")
     logs.add_argument("name", metavar="NAME", help="the deployment")
     logs.add_argument("--lines", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
@@ -138,6 +140,13 @@ def _stop(options: argparse.Namespace) -> int:
         print(f"Deployment {record.name!r}, which {whose}, is stopped.")
     if not doomed:
         print("No deployment runs.")
+    return OK
+
+
+def _registered(options: argparse.Namespace) -> int:
+    from tritonnb.registry import registered  # noqa: PLC0415
+
+    print(registered(options.name))
     return OK
 
 

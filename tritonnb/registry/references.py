@@ -84,8 +84,10 @@ def in_words_of_a_spec(models: object) -> Any:
 
 def _by_name(word: str) -> str:
     known = store.names()
-    if word in known or not known:
-        return f"{word}:latest" if known else word
+    if word in known:
+        return f"{word}:latest"
+    if not known:
+        return word  # nobody means the registry then: what is said of a missing path is enough
     siblings = [entry.name for entry in Path.cwd().iterdir() if not entry.name.startswith(".")]
     raise RepositoryError(
         f"There is no {word!r} in {Path.cwd()}, and no model is registered under this name.",

@@ -57,21 +57,21 @@ FROM models
 
 def names() -> list[str]:
     """Return the names of the registered models, in order."""
-    with _reading() as database:
+    with _connected() as database:
         return [name for (name,) in database.execute("SELECT DISTINCT name FROM models ORDER BY name")]
 
 
 def versions(name: str | None = None) -> list[RegisteredModel]:
     """Return the versions of a model, the oldest first; without a name those of every model."""
     condition, values = ("WHERE name = ?", (name,)) if name is not None else ("", ())
-    with _reading() as database:
+    with _connected() as database:
         rows = database.execute(f"{_SELECT} {condition} ORDER BY name, version", values).fetchall()
     return [_model(row) for row in rows]
 
 
 def sample_of(model: RegisteredModel) -> Any:
     """Return a version's sample input, or None where it has none."""
-    with _reading() as database:
+    with _connected() as database:
         row = database.execute(
             "SELECT sample FROM models WHERE name = ? AND version = ?", (model.name, model.version)
         ).fetchone()
@@ -183,12 +183,6 @@ def _model(row: tuple[Any, ...]) -> RegisteredModel:
     name, version, place, triton_models, tags, *rest = row
     path = home() / "registry" / "models" / name / str(version) / place
     return RegisteredModel(name, version, path, tuple(json.loads(triton_models)), json.loads(tags), *rest)
-
-
-@contextmanager
-def _reading() -> Iterator[sqlite3.Connection]:
-    with _connected() as database:
-        yield database
 
 
 @contextmanager
