@@ -382,7 +382,7 @@ def test_both_names_are_shown_and_what_changes_from_run_to_run_is_left_out(fresh
         "  Framework        Multi\n"
         "  Tags             task=qa\n"
         "  Description      <b>\n"
-        f"  Size             {model.size / 1e6:.2f} MB"
+        f"  Size             {model.size / 1e3:.1f} kB"
     )
     title, columns, row = repr(tn.registered()).splitlines()
     assert title == "1 registered model"

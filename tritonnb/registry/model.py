@@ -13,8 +13,6 @@ from tritonnb.render.text import stable_output, text_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MB = 1e6
-
 
 @dataclass(frozen=True, repr=False)
 class RegisteredModel:
@@ -101,7 +99,7 @@ class RegisteredModel:
             ("Framework", self.framework),
             ("Tags", _tags(self.tags)),
             ("Description", self.description),
-            ("Size", f"{self.size / _MB:.2f} MB"),
+            ("Size", _size(self.size)),
             ("Same files as", f"version {self.same_as}" if self.same_as else ""),
         ]
         if not stable_output():
@@ -112,7 +110,7 @@ class RegisteredModel:
         return text_table(f"Registered model {self.id!r}", self._facts())
 
     def _repr_html_(self) -> str:
-        return table(f"Registered model {self.id!r}", ("", ""), self._facts())
+        return table(f"Registered model {self.id!r}", ("Property", "Value"), self._facts())
 
 
 class RegisteredModels(list[RegisteredModel]):
@@ -130,8 +128,8 @@ class RegisteredModels(list[RegisteredModel]):
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = []
         for m in self:
-            size = f"{m.size / _MB:.2f} MB"
-            row = (m.id, m.served_as, m.framework or "-", _tags(m.tags) or "-", m.description or "-", size)
+            said = " ".join(m.description.split())  # a row is a line
+            row = (m.id, m.served_as, m.framework or "-", _tags(m.tags) or "-", said or "-", _size(m.size))
             rows.append(row if stable_output() else (*row, _when(m.registered), m.sha256[:12]))
         return rows
 
@@ -144,6 +142,10 @@ class RegisteredModels(list[RegisteredModel]):
 
 def _tags(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{tag}={value}" if value else tag for tag, value in sorted(tags.items()))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"  # noqa: PLR2004  (0.1 MB)
 
 
 def _when(seconds: float) -> str:
