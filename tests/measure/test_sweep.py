@@ -60,9 +60,9 @@ def test_every_batch_size_is_measured_under_every_load(measured, protocol):
 def test_the_servers_own_account_says_where_the_time_went(measured):
     report = measure(measured.endpoint, "sleeper", concurrency=[1, 4], shapes=X, requests=40)
     alone, queued = report.points
-    assert 20e3 < alone.server.compute_infer_us < 30e3
-    assert alone.server.queue_us < 10e3
-    assert 50e3 < queued.server.queue_us < 90e3  # three others before it
+    assert alone.server.compute_infer_us > 20e3
+    assert 0.7 < alone.server.compute_infer_us / alone.latency.mean_us < 1
+    assert 0.6 < queued.server.queue_us / queued.latency.mean_us < 0.8  # three others before it
     assert queued.executed_batches == {1: 40}
 
 
@@ -310,4 +310,4 @@ def test_an_ensemble_is_charged_what_its_models_took(measured):
     with Client(measured.endpoint) as client:
         assert client.model_ready("chain")
     [point] = measure(measured.endpoint, "chain", shapes=X, requests=30).points
-    assert 20e3 < point.server.compute_infer_us < 30e3
+    assert 20e3 < point.server.compute_infer_us < point.latency.mean_us
