@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tritonnb.client.checks import check_inputs
-from tritonnb.client.reasons import model_reason
 from tritonnb.client.results import InferResult
 from tritonnb.client.tensors import HEADER_LENGTH, decode_answer, encode_request
 from tritonnb.errors import InferenceError, RequestRefusedError, nearest
@@ -100,6 +99,7 @@ def refused(model: str, error: ServerError, metadata: ModelMetadata | None = Non
         What the model takes, as far as it is known.
     """
     from tritonnb.client.diagnosis import diagnose  # noqa: PLC0415  (only a failure needs it)
+    from tritonnb.client.reasons import model_reason  # noqa: PLC0415
     from tritonnb.client.refusals import refusal_hint  # noqa: PLC0415
 
     reason = model_reason(error.message)

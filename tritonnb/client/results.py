@@ -11,7 +11,6 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tritonnb.client.classification import bars, read_classes
 from tritonnb.errors import InferenceError, nearest
 from tritonnb.render.html import classes_table, table
 from tritonnb.render.text import bar, stable_output, text_table
@@ -238,6 +237,8 @@ class InferResult(dict[str, "NDArray[Any]"]):
             raise InferenceError(
                 f"the answer holds the values of {output!r} and not its classes.", hint="ask with classes=5."
             )
+        from tritonnb.client.classification import read_classes  # noqa: PLC0415  (few answers hold classes)
+
         return read_classes(self[output])
 
     def show_classes(self, pictures: Sequence[bytes] = ()) -> None:
@@ -260,6 +261,8 @@ class InferResult(dict[str, "NDArray[Any]"]):
 
     def _class_rows(self, output: str) -> list[list[tuple[str, int, str, float]]]:
         """Return of each of the batch, for each class: its name, index, score as text, and its bar's length."""
+        from tritonnb.client.classification import bars  # noqa: PLC0415  (as above)
+
         return [
             [
                 (each.name, each.index, _value(each.score), round(length, 2))

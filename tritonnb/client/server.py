@@ -14,11 +14,9 @@ from tritonnb.client.listings import ModelConfig, Statistics
 from tritonnb.client.messages import Messages
 from tritonnb.client.options import IN_FLIGHT, InferOptions
 from tritonnb.client.paths import model_path, quoted
-from tritonnb.client.reasons import model_reason
 from tritonnb.client.requests import read_result, refused
 from tritonnb.client.results import ModelMetadata, ModelState, TensorMetadata
 from tritonnb.client.streams import Stream
-from tritonnb.client.text import with_text
 from tritonnb.client.transport import Transport
 from tritonnb.errors import InferenceError, ServerError, ServerUnreachableError, SpecError, nearest
 
@@ -125,6 +123,8 @@ class Client(Administration):
     def repository_index(self, *, ready: bool = False) -> list[ModelState]:
         """Return the state of every version of every model in the repository, or of those alone that are ready."""
         said = self._ask("POST", "v2/repository/index", {"ready": True} if ready else {})
+        from tritonnb.client.reasons import model_reason  # noqa: PLC0415  (only lists and failures need it)
+
         with _reading("the repository index"):
             return [
                 ModelState(
@@ -477,7 +477,11 @@ def _finished(result: InferResult, inputs: Mapping[str, object], options: InferO
         from tritonnb.client.thumbnails import thumbnails  # noqa: PLC0415  (as `many`)
 
         result.show_classes(thumbnails(inputs))
-    return with_text(result) if options.decode else result
+    if not options.decode:
+        return result
+    from tritonnb.client.text import with_text  # noqa: PLC0415  (few ask for it)
+
+    return with_text(result)
 
 
 def _tensor(said: Mapping[str, Any], configured: Mapping[str, Any]) -> TensorMetadata:
