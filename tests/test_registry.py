@@ -163,6 +163,7 @@ def test_a_model_without_a_sample_input_has_none(fresh):
         ({"name": "net", "tag": {}}, SpecError, "no parameter 'tag'.*\n.*did you mean 'tags'"),
         ({"name": "net", "model_name": "net"}, SpecError, "model_name and name are the same"),
         ({"name": "net", "sample_input": {"x": b"1"}}, RegistryError, "bytes is not JSON"),
+        ({"name": "net", "sample_input": X}, RegistryError, "cannot be kept: .*ndarray.*\n.*dict of arrays by input"),
         ({"name": "net", "path": "nt.onnx"}, RepositoryError, "no 'nt.onnx' in .*\n.*did you mean 'net.onnx'"),
         ({"name": "net", "path": ""}, SpecError, "is no path"),
     ],

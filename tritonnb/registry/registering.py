@@ -40,8 +40,8 @@ def register(
     version: int | None = None,
     *,
     tags: Tags | None = None,
-    description: str = "",
-    framework: str = "",
+    description: str | None = None,
+    framework: str | None = None,
     sample_input: object = None,
     **azure_words: Any,
 ) -> RegisteredModel:
@@ -83,13 +83,13 @@ def register(
     Interrupted
         Ctrl-C; nothing was registered.
     """
-    given = {"path": path, "name": name, "framework": framework, "sample_input": sample_input}
-    given = _in_our_words({key: value for key, value in given.items() if value not in (None, "")}, azure_words)
+    given = {"path": path, "name": name, "framework": framework or None, "sample_input": sample_input}
+    given = _in_our_words({key: value for key, value in given.items() if value is not None}, azure_words)
     source = _source(given.get("path"))
     name = _checked_name(given.get("name"))
     if version is not None and (type(version) is not int or not 1 <= version < 1 << 63):
         raise SpecError(f"{version!r} is no version.", hint="give a whole number from 1, or leave it out.")
-    chosen_tags, chosen_framework = _tags(tags), _framework(given.get("framework", ""))
+    chosen_tags, chosen_framework = _tags(tags), _framework(given.get("framework"))
     content = None if given.get("sample_input") is None else sample.write(given["sample_input"])
     models = _servable(source)
     try:
@@ -102,7 +102,7 @@ def register(
                 place=copied.place,
                 triton_models=tuple(_triton_name(model, name) for model in models),
                 tags=chosen_tags,
-                description=description,
+                description=description or "",
                 framework=chosen_framework,
                 sha256=copied.sha256,
                 size=copied.size,
@@ -190,10 +190,12 @@ def _tags(tags: Tags | None) -> dict[str, str]:
 
 
 def _framework(word: object) -> str:
+    if word is None:
+        return ""
     known = {framework.lower(): framework for framework in FRAMEWORKS}
-    if word and str(word).lower() not in known:
+    if str(word).lower() not in known:
         raise SpecError(f"{word!r} is none of Azure ML's frameworks.", hint=nearest(str(word), FRAMEWORKS))
-    return known.get(str(word).lower(), "")
+    return known[str(word).lower()]
 
 
 def _servable(source: Path) -> tuple[Model, ...]:
