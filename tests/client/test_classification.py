@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tritonnb as tn
-from tritonnb.client import InferResult
+from tritonnb.client import InferResult, ModelMetadata, TensorMetadata
 from tritonnb.client.classification import Class, bars, read_classes
+from tritonnb.client.options import InferOptions
+from tritonnb.client.requests import wanted_outputs
 from tritonnb.errors import InferenceError
 
 
@@ -137,3 +139,13 @@ def test_the_server_answers_the_best_classes_of_each_of_a_batch(labelled):
 def test_more_classes_than_there_are_gives_all(labelled):
     result = labelled.infer("plain", {"x": np.ones((1, 4), np.float32)}, classes=9)
     assert len(result.classes()[0]) == 4
+
+
+@pytest.mark.parametrize("outputs", [None, ["said"]])
+def test_text_has_no_classes_and_the_server_is_not_asked_for_them(outputs):
+    given = (TensorMetadata("y", "FP32", (2,)), TensorMetadata("said", "BYTES", (1,)))
+    metadata = ModelMetadata("m", ("1",), "p", (), given)
+    with pytest.raises(InferenceError, match="'said' holds text") as caught:
+        wanted_outputs(metadata, InferOptions(classes=2, outputs=outputs))
+    assert "'y'" in caught.value.hint
+    assert wanted_outputs(metadata, InferOptions(classes=2, outputs=["y"])) == ["y"]

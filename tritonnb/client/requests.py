@@ -54,12 +54,21 @@ def wanted_outputs(metadata: ModelMetadata, options: InferOptions) -> Sequence[s
     Raises
     ------
     InferenceError
-        The model has no such output.
+        The model has no such output, or one of text is asked for its classes.
     """
     names = [tensor.name for tensor in metadata.outputs]
     for name in options.outputs or ():
         if name not in names:
             raise InferenceError(f"model {metadata.name!r} has no output {name!r}.", hint=nearest(name, names))
+    if options.classes:
+        texts = [tensor.name for tensor in metadata.outputs if tensor.datatype == "BYTES"]
+        for name in options.outputs or names:
+            if name in texts:  # Triton 2.51 divides by the size of its datatype, and dies
+                numbers = ", ".join(repr(other) for other in names if other not in texts)
+                hint = f"choose outputs of numbers: {numbers}." if numbers else "ask without classes."
+                raise InferenceError(
+                    f"the output {name!r} holds text (BYTES), of which there are no classes.", hint=hint
+                )
     return names if options.classes and options.outputs is None else options.outputs
 
 
