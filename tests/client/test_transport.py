@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from tritonnb.client.transport import Transport
@@ -105,7 +106,7 @@ def test_base_path_headers_and_parts_arrive(scripted, transport):
 def test_a_body_larger_than_every_buffer_goes_and_comes_whole(scripted, transport):
     body = os.urandom(1 << 20) * 20
 
-    answer = transport(scripted(keeps_answering)).request("POST", "x", [body[:7], body[7:]])
+    answer = transport(scripted(keeps_answering)).request("POST", "x", [body[:7], np.empty((0, 3)), body[7:]])
 
     assert answer.body == body
 

@@ -195,7 +195,7 @@ class Connection:
         if self._encrypted:
             self._socket.sendall(b"".join(parts))
             return
-        waiting = [view for part in parts if (view := memoryview(part).cast("B"))]
+        waiting = [view.cast("B") for part in parts if (view := memoryview(part)).nbytes]
         while True:
             while waiting and sent >= len(waiting[0]):
                 sent -= len(waiting.pop(0))
