@@ -1,16 +1,21 @@
 """Execute notebooks and save their outputs and their widgets' state: ``make notebooks``.
 
-Outputs are those that the tests compare, so volatile values are left out (TRITONNB_STABLE_OUTPUT), and what
-changes with every run or machine (times of execution, the Python's patch release) is not saved. A notebook that needs
-Docker is given what the tests are given: the daemon that answers, else one of its own, and the CPU image in it.
+Outputs are those that the tests compare, so volatile values are left out (TRITONNB_STABLE_OUTPUT), and what changes
+with every run or machine (times of execution, the Python's patch release, the widgets' ids, the lines of a log) is not
+saved. The widgets' state is that before the last cell, which cleans up: after it, all that a dashboard says is that its
+deployment is gone. A notebook that needs Docker is given what the tests are given: the daemon that answers, else one of
+its own, and the CPU image in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
@@ -18,6 +23,12 @@ from nbclient import NotebookClient
 
 sys.path.append(str(Path(__file__).parent / "plugins"))  # as pytest's configuration has it
 from docker_session import DOCKER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# In JSON, where a log's panel has them.
+LOG_LINES = re.compile(r"(tnb-tail[^>]*><pre>)[^<]*")
 
 
 def execute(path: Path) -> None:
@@ -31,16 +42,35 @@ def execute(path: Path) -> None:
                 sys.exit(f"It needs Docker: {reason}")
             patch.setenv("DOCKER_HOST", DOCKER.host)
             DOCKER.image()
-        NotebookClient(
+        before_clean_up = {}
+
+        def keep_widgets(*, cell, cell_index):  # as nbclient calls it
+            if cell is notebook.cells[-1]:
+                client.set_widgets_metadata()
+                before_clean_up.update(deepcopy(notebook.metadata.get("widgets", {})))
+
+        client = NotebookClient(
             notebook,
             kernel_name="python3",
             timeout=300,
             record_timing=False,
             store_widget_state=True,
             resources={"metadata": {"path": str(path.parent)}},
-        ).execute()
+            on_cell_start=keep_widgets,
+        )
+        client.execute()
+    if before_clean_up:
+        notebook.metadata["widgets"] = before_clean_up
     notebook.metadata["language_info"].pop("version", None)
-    nbformat.write(notebook, path)
+    path.write_text(steady(nbformat.writes(notebook), before_clean_up) + "\n")
+
+
+def steady(text: str, widgets: Mapping[str, Any]) -> str:
+    """Return a notebook's JSON with its widgets numbered as they were made, and no lines of a log in them."""
+    for saved in widgets.values():
+        for number, model_id in enumerate(saved["state"]):
+            text = text.replace(model_id, f"widget-{number:04}")
+    return LOG_LINES.sub(r"\1The lines of the log are not saved.", text)
 
 
 def main() -> None:

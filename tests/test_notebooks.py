@@ -96,3 +96,16 @@ def test_saves_the_state_of_its_widgets_or_none_at_all(notebook):
     # GitHub refuses a notebook whose widgets lack their state.
     for saved in notebook.metadata.get("widgets", {}).values():
         assert saved["state"]
+
+
+@pytest.mark.parametrize("what", VOLATILE)
+def test_the_state_of_its_widgets_holds_nothing_that_changes_from_run_to_run(notebook, what):
+    found = [
+        match.group()
+        for saved in notebook.metadata.get("widgets", {}).values()
+        for widget in saved["state"].values()
+        for text in widget["state"].values()
+        if isinstance(text, str)
+        for match in re.finditer(VOLATILE[what], text)
+    ]
+    assert not found
