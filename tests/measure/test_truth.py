@@ -57,8 +57,8 @@ def test_a_stall_shows_in_an_open_loop(known_server):
     # 300 requests in 3 s; those due in the stalled second wait for its end, half a second on average.
     point = only_point(known_server(delays_ms=[20], stall_at=1, stall_s=1), rates=[100], requests=300)
     assert 20e3 <= point.latency.p50_us < 40e3
-    assert point.latency.mean_us == pytest.approx(20e3 + 500e3 / 3, rel=0.15)
-    assert 600e3 < point.latency.p90_us < 800e3
+    assert point.latency.mean_us == pytest.approx(20e3 + 500e3 / 3, rel=0.25)
+    assert 600e3 < point.latency.p90_us < 900e3
     assert 990e3 < point.latency.max_us < 1200e3
 
 

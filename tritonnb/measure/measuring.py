@@ -185,11 +185,12 @@ class PointMeasurement:
         self._tick()
         records = self._running.read()
         now = time.monotonic()
-        lost = np.isin(records[:, KIND], _NO_ANSWER)
-        if not lost.all():
+        failed = records[records[:, KIND] != generator.OK, KIND]
+        lost = failed[np.isin(failed, _NO_ANSWER)]
+        if len(lost) < len(records):
             self._heard_at, self._lost = now, 0
-        if lost.any():
-            self._lost = int(records[lost, KIND][-1])
+        if len(lost):
+            self._lost = int(lost[-1])
         if self._lost and now - self._heard_at > _GONE_AFTER_S:
             self.gone = self._running.error_name(self._lost)
         return records
