@@ -34,7 +34,7 @@ def fresh(tmp_path, monkeypatch, square):
 def name(tmp_path, monkeypatch, square):
     """A registered name, in the home where the engine is; the folder to work in is as in `fresh`."""
     laid_out(tmp_path / "work", monkeypatch, square)
-    name = f"net-{secrets.token_hex(3)}"
+    name = f"kept-{secrets.token_hex(3)}"
     yield name
     for running in tn.deployments():
         running.delete()
