@@ -150,7 +150,10 @@ def test_any_array_comes_back_as_it_went(array, axes, swapped):
     assert back.shape == sent.shape
     assert back.flags.writeable
     assert back.flags.aligned
-    np.testing.assert_array_equal(back, sent)
+    if datatype == "BYTES":
+        assert back.tolist() == sent.tolist()
+    else:  # to the bit: NaN is not equal to itself
+        assert back.tobytes() == sent.astype(back.dtype).tobytes()
 
 
 @given(ARRAYS)
