@@ -12,7 +12,7 @@ TEST_HOME := $(CURDIR)/build/test-home
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab test check bench notebooks compare-nvidia lock clean
+.PHONY: help demo lab test check bench notebooks screenshots compare-nvidia lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: $(INSTALLED) ## Measure what tritonnb adds; results under bench-results/
 
 notebooks: $(INSTALLED) ## Execute the notebooks again and save their outputs
 	@TRITONNB_HOME=$(TEST_HOME) $(BIN)/python tests/execute_notebooks.py notebooks/*.ipynb
+
+screenshots: $(INSTALLED) ## Take pictures of the dashboard in both themes, into build/screenshots (needs chromium)
+	@TRITONNB_HOME=$(TEST_HOME) $(BIN)/python tests/take_screenshots.py build/screenshots
 
 compare-nvidia: $(INSTALLED) ## Compare NVIDIA's image with the embedded engine (IMAGE=... GPUS=all PULL=1)
 	@TRITONNB_HOME=$(TEST_HOME) $(BIN)/python tests/compare_nvidia.py \
