@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tritonnb.client.connection import Answer
+    from tritonnb.client.inference import Client
     from tritonnb.client.options import InferOptions
     from tritonnb.client.results import InferResult, ModelMetadata, TensorMetadata
-    from tritonnb.client.server import Client
 
 _FOLDER = Path("/dev/shm")  # noqa: S108  (where Linux keeps POSIX shared memory)
 _ALIGNED = 64

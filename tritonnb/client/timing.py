@@ -16,9 +16,9 @@ from tritonnb.render.text import bar, stable_output, text_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tritonnb.client.inference import Client
     from tritonnb.client.options import InferOptions
     from tritonnb.client.results import InferResult
-    from tritonnb.client.server import Client
 
 _PARTS = {
     "queue": "waiting in the queue",
