@@ -15,7 +15,6 @@ import re
 import sys
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
@@ -23,9 +22,6 @@ from nbclient import NotebookClient
 
 sys.path.append(str(Path(__file__).parent / "plugins"))  # as pytest's configuration has it
 from docker_session import DOCKER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # In JSON, where a log's panel has them.
 LOG_LINES = re.compile(r"(tnb-tail[^>]*><pre>)[^<]*")
@@ -62,15 +58,16 @@ def execute(path: Path) -> None:
     if before_clean_up:
         notebook.metadata["widgets"] = before_clean_up
     notebook.metadata["language_info"].pop("version", None)
-    path.write_text(steady(nbformat.writes(notebook), before_clean_up) + "\n")
+    nbformat.write(steady(notebook), path)
 
 
-def steady(text: str, widgets: Mapping[str, Any]) -> str:
-    """Return a notebook's JSON with its widgets numbered as they were made, and no lines of a log in them."""
-    for saved in widgets.values():
+def steady(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return a notebook with its widgets numbered as they were made, and no lines of a log in them."""
+    text = nbformat.writes(notebook)
+    for saved in notebook.metadata.get("widgets", {}).values():
         for number, model_id in enumerate(saved["state"]):
             text = text.replace(model_id, f"widget-{number:04}")
-    return LOG_LINES.sub(r"\1The lines of the log are not saved.", text)
+    return nbformat.reads(LOG_LINES.sub(r"\1The lines of the log are not saved.", text), as_version=4)
 
 
 def main() -> None:
