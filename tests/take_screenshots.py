@@ -91,7 +91,7 @@ def classify(page, picture: Path) -> None:
         page.get_by_role("button", name="Choose a picture").click()
     chooser.value.set_files(picture)
     page.get_by_role("button", name="Choose a picture (1)").wait_for()
-    page.get_by_title("What is done with its pixels").select_option(f"inception: {SCALINGS['inception']}")
+    page.get_by_label("Scaling").select_option(f"inception: {SCALINGS['inception']}")
     page.get_by_label("Classes").fill("3")
     page.get_by_role("button", name="Send").click()
     page.get_by_text("Egyptian cat").first.wait_for()

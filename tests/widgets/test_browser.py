@@ -119,7 +119,7 @@ def test_a_picture_is_named_and_a_sweep_is_stopped_half_way_while_a_cell_is_busy
         page.get_by_role("button", name="Choose a picture").click()
     chooser.value.set_files(folder / "cat.png")
     page.get_by_role("button", name="Choose a picture (1)").wait_for()
-    page.get_by_title("What is done with its pixels").select_option(f"inception: {SCALINGS['inception']}")
+    page.get_by_label("Scaling").select_option(f"inception: {SCALINGS['inception']}")
     page.get_by_label("Classes").fill("3")
     page.get_by_role("button", name="Send").click()
     page.get_by_text("Egyptian cat").first.wait_for()

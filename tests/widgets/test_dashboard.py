@@ -124,7 +124,7 @@ def test_stopping_asks_first_and_then_the_dashboard_says_that_it_is_gone_and_end
     health = panel(board, "health")
     health._buttons[-1].click()
     assert deployment.state == "ready"
-    yes, no = health._sure.children
+    _, yes, no = health._sure.children
     no.click()
     assert health._sure.layout.display == "none"
     health._buttons[-1].click()

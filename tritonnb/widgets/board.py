@@ -82,7 +82,7 @@ class Dashboard(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _see(self, look: Look) -> None:
         self._look = look
         head = render(
-            "head.html.j2", name=self._name, state=Badge(look.health.state), gone=look.gone, engine=look.engine
+            "head.html.j2", name=self._name, state=Badge(look.health.state), gone=look.gone, models=look.models_text
         )
         if self._head.value != head:
             self._head.value = head

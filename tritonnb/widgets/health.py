@@ -43,6 +43,7 @@ class HealthPanel(Panel):
         self._buttons = buttons
         self._sure = widgets.HBox(
             [
+                widgets.Label("Stop the deployment, and remove all that was made for it?"),
                 self.button("Yes, stop it", "Delete the deployment and all that was made for it", self._stop, "danger"),
                 self.button("No", "Leave it running", self._leave),
             ],
@@ -60,7 +61,7 @@ class HealthPanel(Panel):
             self._chart.show(look.steps)
         self._model.offer(look)
         if look.gone:
-            self._actions.layout.display = self._sure.layout.display = "none"
+            self._chart.layout.display = self._actions.layout.display = self._sure.layout.display = "none"
 
     def _load(self) -> None:
         self._on_model("Loading", self.handle.load, "is loaded")
@@ -88,6 +89,7 @@ class HealthPanel(Panel):
         self.act(doing, run, *self._buttons[2:])
 
     def _ask(self) -> None:
+        self.say("")
         self._sure.layout.display = ""
 
     def _stop(self) -> None:

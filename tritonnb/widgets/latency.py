@@ -47,7 +47,7 @@ class LatencyPanel(Panel):
                 [self._batches, self._concurrency, self._run, self._stop], layout=widgets.Layout(flex_flow="row wrap")
             ),
         )
-        super().__init__(handle, [*rows, self._chart, self._table])
+        super().__init__(handle, rows, [self._chart, self._table])
 
     def see(self, look: Look) -> None:
         """Take over the list of models; a measurement ends where the deployment does."""

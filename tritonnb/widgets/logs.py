@@ -28,7 +28,7 @@ class LogPanel(Panel):
     def __init__(self, handle: Served) -> None:
         self._level = widgets.Dropdown(description="Level", options=list(LEVELS), layout=widgets.Layout(width="18em"))
         self._text = widgets.Text(
-            description="With",
+            description="Filter",
             placeholder="a model's name, a word",
             continuous_update=True,
             layout=widgets.Layout(width="22em"),

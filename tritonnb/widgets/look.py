@@ -76,13 +76,18 @@ class Look:
         """Whether the deployment was deleted, so that no later look can show anything else."""
         return self.health.state == "stopped"
 
+    @property
+    def models_text(self) -> str:
+        """How many of the models are ready, in words."""
+        ready = sum(model.state == "READY" for model in self.health.models)
+        return f"{ready} of {len(self.health.models)} ready" if self.health.models else "none"
+
     def tables(self) -> list[Table]:
         """Return it as tables; without what changes from run to run where output is compared."""
         health, stable = self.health, stable_output()
-        ready = sum(model.state == "READY" for model in health.models)
         server: list[tuple[object, ...]] = [
             ("State", Badge(health.state)),
-            ("Models", f"{ready} of {len(health.models)} ready" if health.models else "none"),
+            ("Models", self.models_text),
             ("Engine", self.engine),
         ]
         if not stable:

@@ -26,16 +26,20 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     ----------
     handle
         The deployment or connection it is about.
-    children
-        The widgets in it; below them stands the line that says what happened.
+    controls
+        What is set and pressed; below stands the line that says what happened.
+    results
+        What stands below that line.
     """
 
     title: ClassVar[str] = ""
 
-    def __init__(self, handle: Served, children: Sequence[widgets.Widget]) -> None:
+    def __init__(
+        self, handle: Served, controls: Sequence[widgets.Widget], results: Sequence[widgets.Widget] = ()
+    ) -> None:
         self.handle = handle
         self._note = widgets.HTML()
-        super().__init__([*children, self._note])
+        super().__init__([*controls, self._note, *results])
 
     def see(self, look: Look) -> None:
         """Show a new look at the server. Called in the poller's thread."""

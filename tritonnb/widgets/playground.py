@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tritonnb.handle import Served
     from tritonnb.widgets.look import Look
 
+#: How many classes are asked for where they have names.
+_LABELLED = 3
 RANDOM, VALUE, PICTURE = "random", "a value", "a picture"
 
 
@@ -39,7 +41,7 @@ class PlaygroundPanel(Panel):
         self._send = self.button("Send", "Send the request", self._ask, "primary")
         self._answer = widgets.HTML()
         self._model.observe(self.guarded(self._make_form), "value")
-        super().__init__(handle, [self._model, self._form, widgets.HBox([self._classes, self._send]), self._answer])
+        super().__init__(handle, [self._model, self._form, widgets.HBox([self._classes, self._send])], [self._answer])
 
     def see(self, look: Look) -> None:
         """Take over the list of models; the form is made again when the model was loaded anew."""
@@ -56,6 +58,9 @@ class PlaygroundPanel(Panel):
             return
         try:
             metadata = self.handle.metadata(self._model.value)
+            labelled = any(
+                output.get("label_filename") for output in self.handle.config(metadata.name).get("output", ())
+            )
         except TritonNbError as error:
             self._fields, self._form.children = [], ()
             self.fail(error)
@@ -65,11 +70,13 @@ class PlaygroundPanel(Panel):
             return
         self._fields = [Field(metadata, tensor) for tensor in metadata.inputs]
         self._form.children = [field.widget for field in self._fields]
+        self._classes.value = _LABELLED if labelled else 0
         self._answer.value = ""
         answer_while_busy(self._form)
 
     def _ask(self) -> None:
         model: str = self._model.value
+        self._answer.value = ""
         given = {field.tensor.name: field for field in self._fields if field.given}
         inputs = {name: field.value() for name, field in given.items() if field.how.value != RANDOM}
         # The scaling of a request is that of all its pictures.
@@ -103,9 +110,9 @@ class Field:
         from tritonnb.client.results import shape_text  # noqa: PLC0415
 
         self.tensor = tensor
-        takes_pictures = frame_of(metadata, tensor) is not None
+        frame = frame_of(metadata, tensor)
         ways = [
-            *([PICTURE] if takes_pictures else []),
+            *([PICTURE] if frame else []),
             *([VALUE, RANDOM] if tensor.datatype == "BYTES" else [RANDOM, VALUE]),
         ]
         self.how = widgets.Dropdown(options=ways, layout=widgets.Layout(width="9em"), tooltip="What to send")
@@ -121,12 +128,15 @@ class Field:
         self._upload.layout.width = "auto"
         self.scaling = widgets.Dropdown(
             options=[(f"{name}: {what}", name) for name, what in SCALINGS.items()],
-            layout=widgets.Layout(width="24em"),
+            description="Scaling, as it was trained with",
+            style={"description_width": "initial"},
+            layout=widgets.Layout(width="34em"),
             tooltip="What is done with its pixels; it is resized to what the model takes",
         )
         optional = ", optional" if tensor.optional else ""
+        size = f", a picture of {frame.width} x {frame.height}" if frame and frame.width > 0 else ""
         label = widgets.Label(
-            f"{tensor.name}: {tensor.datatype} {shape_text(tensor.shape, batched=metadata.batched)}{optional}"
+            f"{tensor.name}: {tensor.datatype} {shape_text(tensor.shape, batched=metadata.batched)}{optional}{size}"
         )
         self._picture = widgets.HBox([self._upload, self.scaling], layout=widgets.Layout(flex_flow="row wrap"))
         self.widget = widgets.VBox(
