@@ -84,8 +84,12 @@ class Daemon:
         door = Door(self._url, timeout)
         content = None if body is None else json.dumps(body)
         # Without a version in its path it is the daemon's own: Docker 29 no longer speaks those that Docker 20 does.
-        door.request(method, path, content, {"Content-Type": "application/json", "Connection": "close"})
-        answer = door.getresponse()  # takes the socket over, because the connection is to be closed
+        try:
+            door.request(method, path, content, {"Content-Type": "application/json", "Connection": "close"})
+            answer = door.getresponse()  # takes the socket over, because the connection is to be closed
+        except BaseException:
+            door.close()
+            raise
         if answer.status >= http.client.BAD_REQUEST:
             with contextlib.closing(answer):
                 said = answer.read().decode(errors="replace")
