@@ -86,6 +86,14 @@ def test_text_and_html_stand_beside_the_widget_and_are_the_same_in_every_run(boa
     assert all(word in bundle["text/html"] for word in ("● READY", "square", '<th scope="row">', "<caption>"))
 
 
+def test_the_models_alone_leave_what_the_model_takes(served):
+    alone = dashboard(served, ["models"])
+    bundle = alone._repr_mimebundle_()
+    assert bundle["text/plain"].splitlines()[1:] == repr(served.metadata("square")).splitlines()
+    assert bundle["text/html"] == served.metadata("square")._repr_html_()
+    alone.close()
+
+
 def test_requests_are_seen_within_two_looks(served, board, monkeypatch):
     monkeypatch.delenv("TRITONNB_STABLE_OUTPUT")
     for _ in range(30):

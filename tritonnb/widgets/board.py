@@ -92,11 +92,15 @@ class Dashboard(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             except Exception as error:  # noqa: BLE001  (one panel's trouble is shown there and stops no other)
                 panel.fail(error)
 
+    def _saved(self) -> Any:
+        # Of several, the health says most.
+        return self._panels[0].saved(self._look)
+
     def __repr__(self) -> str:
-        return f"Dashboard of {self._name!r}\n{self._look!r}"
+        return f"Dashboard of {self._name!r}\n{self._saved()!r}"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """Return the widget, and what can be read where there are no widgets: on GitHub, in a printout."""
         bundle = super()._repr_mimebundle_(**options)
         data: dict[str, Any] = bundle[0] if isinstance(bundle, tuple) else bundle
-        return data | {"text/plain": repr(self), "text/html": self._look._repr_html_()}
+        return data | {"text/plain": repr(self), "text/html": self._saved()._repr_html_()}

@@ -29,6 +29,7 @@ class ModelPanel(Panel):
         self._model = ModelChoice()
         self._about = widgets.HTML()
         self._seen: tuple[tuple[str, str, str], ...] = ()
+        self._metadata: ModelMetadata | None = None
         self._model.observe(self.guarded(self._show), "value")
         super().__init__(handle, [self._model, self._about])
 
@@ -41,28 +42,27 @@ class ModelPanel(Panel):
         self._model.offer(look)
         self._show()
 
+    def saved(self, look: Look) -> object:
+        """Return what the chosen model takes and gives."""
+        return self._metadata or look
+
     def _show(self) -> None:
         self.say("")
         model = self._model.value
         if model is not None:
             try:
-                self._about.value = render("panel.html.j2", content=about(self.handle, model))
+                self._metadata = self.handle.metadata(model)
+                self._about.value = render("panel.html.j2", content=about(self._metadata, self.handle.config(model)))
             except TritonNbError as error:
+                self._metadata = None
                 self._about.value = ""
                 self.fail(error)
 
 
-def about(handle: Served, model: str) -> str:
-    """Return what there is to know of a model as HTML.
-
-    Raises
-    ------
-    ServerError
-        It is not served; says why.
-    """
+def about(metadata: ModelMetadata, config: Mapping[str, Any]) -> str:
+    """Return what there is to know of a model as HTML."""
     from tritonnb.repository import pbtxt  # noqa: PLC0415  (protobuf, only when a model is looked at)
 
-    metadata, config = handle.metadata(model), handle.config(model)
     return render(
         "model.html.j2",
         metadata=metadata._repr_html_(),

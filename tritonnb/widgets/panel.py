@@ -44,6 +44,10 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def see(self, look: Look) -> None:
         """Show a new look at the server. Called in the poller's thread."""
 
+    def saved(self, look: Look) -> object:
+        """Return what is left of it where no widget can be shown: something with a text and an HTML of its own."""
+        return look
+
     def say(self, text: str, kind: str = DONE) -> None:
         """Say what happened, below the panel.
 
