@@ -48,6 +48,7 @@ class SupervisedEngine(ABC):
         self._log = folder / "server.log"
         self._telling = threading.Lock()
         self._stubs: dict[str, Mapping[Any, str]] = {}  # by model: its processes, with the names of their instances
+        self._counts: dict[str, int] = {}  # by model: of how many processes it is made
         self.why = why
         self.endpoint = Endpoint("")
 
@@ -107,6 +108,7 @@ class SupervisedEngine(ABC):
         running = list((self._running_stubs(model, fresh=True) or {}).items())
         # After a load the processes of before live on for some seconds, where Triton has put new ones in their place.
         self._stubs[model] = dict(running[max(0, len(running) - instances) :])
+        self._counts[model] = len(self._stubs[model])
         self._tell_loaded()
 
     def forget(self, model: str) -> None:
@@ -131,7 +133,9 @@ class SupervisedEngine(ABC):
             lacking = [instance for instance in dead if instance not in running.values()]
             if lacking:
                 died = f"died{self._how_died(model)}"
-                lost[model] = f"{len(lacking)} of its {len(stubs)} processes {died}; its requests fail. Load it again."
+                # Not len(stubs): those of before a load may be among them as long as they take to end.
+                count = self._counts.get(model, len(stubs))
+                lost[model] = f"{len(lacking)} of its {count} processes {died}; its requests fail. Load it again."
             elif dead and self._stubs.get(model) is stubs:
                 self._stubs[model] = running
         return lost
