@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tritonnb.endpoint import Endpoint
     from tritonnb.measure.load import Load
     from tritonnb.measure.running import Records
-    from tritonnb.measure.server_side import ServerSide, Snapshot
+    from tritonnb.measure.server_side import Counters, Snapshot
     from tritonnb.measure.stability import Rule
 
 _LOOK_EVERY_S = 0.05
@@ -83,7 +83,7 @@ class PointMeasurement:
         self,
         endpoint: Endpoint,
         *,
-        side: ServerSide,
+        side: Counters,
         load: Load,
         requests: Sequence[bytes],
         rule: Rule,

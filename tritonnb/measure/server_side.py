@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
@@ -49,6 +49,13 @@ class Snapshot:
     batches: Counter[int]
     cpu_s: float | None = None
     gpus: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Counters(Protocol):
+    """What can be looked at while load is sent."""
+
+    def look(self) -> Snapshot | None:
+        """Return the counters now; None where there are none."""
 
 
 class ServerSide:

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
-from typing import TYPE_CHECKING, Any
-
-import psutil
+from typing import TYPE_CHECKING
 
 from tritonnb.client import Client
 from tritonnb.client.shared_memory import SharedMemory
 from tritonnb.client.tensors import encode_tensor
-from tritonnb.errors import ServerError, ServerUnreachableError, SpecError
+from tritonnb.errors import ServerError
 from tritonnb.measure import wire
 from tritonnb.measure.inputs import check_batch_sizes, requests_of
-from tritonnb.measure.load import Load, check_number
-from tritonnb.measure.measuring import PointMeasurement
 from tritonnb.measure.report import Report
 from tritonnb.measure.server_side import ServerSide
 from tritonnb.measure.stability import Rule
-from tritonnb.render.progress import Progress
+from tritonnb.measure.steps import Pace, Step, Sweep, loads_of, machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tritonnb.endpoint import Endpoint
     from tritonnb.measure.inputs import Inputs
     from tritonnb.measure.point import Point
-
-
-_MOST_S = 1e6
-_GONE_HINT = "see the server's log, and whether the addresses are right."
 
 
 def measure(
@@ -109,37 +99,26 @@ def measure(
     ServerError
         The model is not known or not ready, the key is wrong, or the server does not answer.
     """
-    rule = rule or Rule()
-    check_number("warm_up_s", warm_up_s, 0, _MOST_S)
-    if budget_s is not None:
-        check_number("budget_s", budget_s, 0, _MOST_S)
-    loads = _loads(concurrency, rates, arrivals=arrivals, requests=requests, protocol=protocol, timeout_s=timeout_s)
+    pace = Pace(rule or Rule(), warm_up_s, budget_s)
+    loads = loads_of(concurrency, rates, arrivals=arrivals, requests=requests, protocol=protocol, timeout_s=timeout_s)
     with Client(endpoint) as client, SharedMemory(lambda: "tritonnb_") as memory:
         metadata, config = client.metadata(model, version), client.config(model, version)
         check_batch_sizes(metadata, batch_sizes)
-        built = {}
+        instances = sum(int(group.get("count", 0)) for group in config.get("instance_group", ())) or None
+        steps = []
         for size in batch_sizes:
             requested = requests_of(metadata, inputs, size, shapes)
             placed = [
                 memory.keep(client, [encode_tensor(array) for array in arrays.values()]) if shared_memory else ()
                 for arrays in requested
             ]
-            built[size] = [
+            built = [
                 wire.grpc_bytes(model, version, arrays, places)
                 if protocol == "grpc"
                 else wire.http_bytes(endpoint, model, version, arrays, places)
                 for arrays, places in zip(requested, placed, strict=True)
             ]
-        instances = sum(int(group.get("count", 0)) for group in config.get("instance_group", ())) or None
-        plan = [_Step(size, load, instances) for size in batch_sizes for load in loads]
-        sweep = _Sweep(
-            endpoint,
-            side=ServerSide(client, endpoint, model, version, config),
-            plan=plan,
-            rule=rule,
-            warm_up_s=warm_up_s,
-            budget_s=budget_s,
-        )
+            steps += [Step(load, built, size, instances) for load in loads]
         report = Report(
             model,
             (),
@@ -149,7 +128,7 @@ def measure(
             config=config,
             spec=spec,
             settings={
-                **asdict(rule),
+                **asdict(pace.rule),
                 "warm_up_s": warm_up_s,
                 "inputs": inputs if isinstance(inputs, str) else "own",
                 "shared_memory": shared_memory,
@@ -159,106 +138,11 @@ def measure(
                 "server": str(_server_version(client)),
                 "python": platform.python_version(),
             },
-            machine=_machine(),
+            machine=machine(),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        points: list[Point] = []
-        ended_early = ""
-        try:
-            with Progress(f"Measuring {model}") as progress:
-                for point in sweep.points(built, progress, on_window):
-                    points.append(point)
-                    if on_point:
-                        on_point(point)
-            ended_early = sweep.ended_early
-            if ended_early and not points:
-                raise ServerUnreachableError(f"Nothing was measured: {ended_early}.", hint=_GONE_HINT)
-        except KeyboardInterrupt:
-            if not points:
-                raise
-            ended_early = "interrupted"
-    return replace(report, points=tuple(points), ended_early=ended_early)
-
-
-def _loads(concurrency: Sequence[int], rates: Sequence[float], **fields: Any) -> list[Load]:
-    loads = [Load(rate=rate, **fields) for rate in rates] or [
-        Load(concurrency=count, **fields) for count in concurrency
-    ]
-    if not loads:
-        raise SpecError("There is no load to measure.", hint="concurrency=[1], or rates=[100].")
-    return loads
-
-
-@dataclass(frozen=True)
-class _Step:
-    batch_size: int
-    load: Load
-    instances: int | None
-
-    def __str__(self) -> str:
-        return f"batch {self.batch_size}, {self.load}"
-
-
-class _Sweep:
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        side: ServerSide,
-        plan: list[_Step],
-        rule: Rule,
-        warm_up_s: float,
-        budget_s: float | None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._side = side
-        self._plan = plan
-        self._rule = rule
-        self._warm_up_s = warm_up_s
-        self._budget_s = budget_s
-        self.ended_early = ""
-
-    def points(
-        self,
-        built: Mapping[int, list[bytes]],
-        progress: Progress,
-        on_window: Callable[[Point], None] | None,
-    ) -> Iterator[Point]:
-        began = time.monotonic()
-        for done, step in enumerate(self._plan):
-            passed = time.monotonic() - began
-            left = len(self._plan) - done
-            within = float("inf")
-            if self._budget_s is not None:
-                within = (self._budget_s - passed) / left
-                if within <= 0:
-                    self.ended_early = f"the time budget of {self._budget_s:g} s was used up"
-                    return
-            each = passed / done if done else self._warm_up_s + self._rule.windows * self._rule.interval_s
-            progress.report(
-                f"{step} ({done + 1} of {len(self._plan)}, about {each * left:.0f} s left)", done / len(self._plan)
-            )
-            about = {
-                "batch_size": step.batch_size,
-                "concurrency": None if step.load.rate else step.load.concurrency,
-                "request_rate": step.load.rate,
-                "instances": step.instances,
-            }
-            measurement = PointMeasurement(
-                self._endpoint,
-                side=self._side,
-                load=step.load,
-                requests=built[step.batch_size],
-                rule=self._rule,
-                about=about,
-                tick=progress.tick,
-            )
-            measurement.run(self._warm_up_s, within, on_window)
-            if measurement.measured:
-                yield measurement.point()
-            if measurement.gone:
-                self.ended_early = f"the server stopped answering at {step} ({measurement.gone})"
-                return
+        sweep = Sweep(endpoint, ServerSide(client, endpoint, model, version, config), steps, pace)
+        return sweep.run(report, on_point, on_window)
 
 
 def _server_version(client: Client) -> str:
@@ -266,11 +150,3 @@ def _server_version(client: Client) -> str:
         return str(client.server_metadata().get("version", ""))
     except ServerError:
         return ""
-
-
-def _machine() -> dict[str, str]:
-    return {
-        "cpus": str(os.cpu_count()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": platform.platform(),
-    }
