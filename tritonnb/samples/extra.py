@@ -23,7 +23,12 @@ def samples_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise TritonNbError(
-            f"the samples need the package {error.name}, which is not installed.",
-            hint="pip install 'tritonnb[samples]'",
-        ) from error
+        raise missing(error.name) from error
+
+
+def missing(package: str | None) -> TritonNbError:
+    """Return the error that says which package is not installed and how to get it."""
+    return TritonNbError(
+        f"the samples need the package {package}, which is not installed.",
+        hint="pip install 'tritonnb[samples]'",
+    )
