@@ -50,6 +50,23 @@ def test_health_is_true_of_a_server_that_answers_and_false_where_none_does(clien
         assert not alone.model_ready("echo")
 
 
+def test_a_server_is_live_where_one_connection_hangs_behind_a_load_and_the_next_is_answered(scripted):
+    def hangs(connection):
+        while connection.recv(4096):
+            pass
+
+    def answers(connection):
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with Client(Endpoint(scripted(hangs, answers).url), timeout=2) as client:
+        assert client.live()
+    began = time.monotonic()
+    with Client(Endpoint(scripted(hangs).url), timeout=0.4) as client:
+        assert not client.live()
+    assert time.monotonic() - began < 2
+
+
 def test_the_server_tells_its_name_and_extensions(client):
     said = client.server_metadata()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tritonnb.endpoint import Endpoint
 
 OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+_ASK_AGAIN_AFTER_S = 1.0
 _LOAD_TIMEOUT_S = 600.0  # large models take minutes, and a load that was given up goes on in the server
 
 
@@ -51,7 +52,10 @@ class Server(Administration):
 
     def live(self) -> bool:
         """Tell whether the server answers."""
-        return self._is_ok("v2/health/live")
+        # Triton loads a model in one of the threads that serve HTTP. A connection that fell to this thread just then
+        # waits until the load has ended (seen with Triton 2.51); a new one does not.
+        first = min(_ASK_AGAIN_AFTER_S, self._timeout / 2)
+        return any(self._is_ok("v2/health/live", timeout) for timeout in (first, self._timeout - first))
 
     def ready(self) -> bool:
         """Tell whether the server takes inference requests; not whether every model does."""
@@ -206,9 +210,9 @@ class Server(Administration):
         finally:
             self.metadata_changed(model)
 
-    def _is_ok(self, path: str) -> bool:
+    def _is_ok(self, path: str, timeout: float | None = None) -> bool:
         try:
-            return self._transport.request("GET", path).status == OK
+            return self._transport.request("GET", path, timeout=timeout).status == OK
         except ServerError:
             return False
 
