@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tritonnb.errors import TritonNbError
     from tritonnb.handle import Connection, Deployment, connect, deployment, deployments
     from tritonnb.measure.report import Report
+    from tritonnb.measure.side_by_side import side_by_side
     from tritonnb.registry import RegisteredModel, register, registered
     from tritonnb.session import InferenceSession
     from tritonnb.spec import Spec
@@ -43,6 +44,7 @@ __all__ = [
     "load_ipython_extension",
     "register",
     "registered",
+    "side_by_side",
 ]
 
 # Where each public name lives. They are imported at first use, so that `%load_ext tritonnb` costs next to nothing.
@@ -64,6 +66,7 @@ _HOMES = {
     "deployments": "handle",
     "register": "registry",
     "registered": "registry",
+    "side_by_side": "measure.side_by_side",
 }
 
 

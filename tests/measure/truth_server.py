@@ -16,6 +16,8 @@ chunked, in_pieces, close
     Answer in chunks; byte by byte, nearly; close the connection after each answer.
 certificate
     Speak TLS with this file's certificate and key.
+status
+    Of an answer to a request, else 200.
 key
     What ``Authorization`` must be; else 403.
 """
@@ -65,7 +67,7 @@ class Server:
             stream.read(int(headers.get("content-length", 0)))
             if "key" in self.told and headers.get("authorization") != self.told["key"]:
                 self.answer(connection, 403, b'{"error":"no key"}')
-            elif path.endswith("/infer"):
+            elif path.endswith(("/infer", "/score")):
                 self.infer(connection)
             elif path.endswith("/config"):
                 self.answer(connection, 200, json.dumps(CONFIG).encode())
@@ -96,7 +98,7 @@ class Server:
         if number % self.told.get("fail_every", number + 1) == 0:
             self.answer(connection, 500, b'{"error":"the ink has run out"}')
         else:
-            self.answer(connection, 200, BODY)
+            self.answer(connection, self.told.get("status", 200), BODY)
 
     def answer(self, connection, status, body):
         head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\n"

@@ -149,17 +149,17 @@ def recommend(report: Report, p95_limit_us: float | None = None) -> Advice:
 def _choice(report: Report, p95_limit_us: float | None, best: Point | None) -> list[str]:
     if best is not None:
         within = "" if p95_limit_us is None else f" within p95 {milliseconds(p95_limit_us)} ms"
-        return [f"Most throughput{within}: {report.label(best)}, {_figures(best)}."]
+        return [f"Most throughput{within}: {report.label(best)}, {_figures(report, best)}."]
     nearest = min((p for p in report.points if p.latency), key=lambda p: p.latency.p95_us if p.latency else 0.0)
     limit, at = milliseconds(p95_limit_us or 0.0), report.label(nearest)
-    told = f"No point keeps p95 within {limit} ms; the nearest is {at}, {_figures(nearest)}."
+    told = f"No point keeps p95 within {limit} ms; the nearest is {at}, {_figures(report, nearest)}."
     return [told, "Measure smaller batches and lower loads, if there are any."]
 
 
 def _about_the_knee(report: Report, at_knee: Point | None) -> list[str]:
     if at_knee is None:
         return []
-    told = f"The knee is at {report.label(at_knee)}, {_figures(at_knee)}"
+    told = f"The knee is at {report.label(at_knee)}, {_figures(report, at_knee)}"
     beyond = next_load(report.points, at_knee)
     if beyond is None or at_knee.latency is None or beyond.latency is None:
         return [f"{told}; no higher load was measured, so it may lie further up."]
@@ -175,6 +175,6 @@ def _doubts(chosen: Point) -> list[str]:
     return []
 
 
-def _figures(point: Point) -> str:
+def _figures(report: Report, point: Point) -> str:
     p95 = "-" if point.latency is None else milliseconds(point.latency.p95_us)
-    return f"{number(point.inferences_per_s)} inferences/s at p95 {p95} ms"
+    return f"{number(point.inferences_per_s)} {report.unit}/s at p95 {p95} ms"

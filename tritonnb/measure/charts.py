@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tritonnb.measure.chart import COLORS, HATCHES, LINES, MARKERS, TEXT, Chart, dress, legend, logarithmic
 from tritonnb.measure.knee import knee, load_value
+from tritonnb.measure.rows import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,10 +18,12 @@ if TYPE_CHECKING:
     from tritonnb.measure.comparison import Comparison
     from tritonnb.measure.point import Latency, Point
     from tritonnb.measure.report import Report
+    from tritonnb.measure.side_by_side import SideBySide
 
 _US_PER_MS = 1e3
 #: So many bars can be told apart.
 _BARS = 12
+_VALUE = {"color": TEXT, "fontsize": 7}
 _PERCENTILES = {"p50": "p50_us", "p90": "p90_us", "p95": "p95_us", "p99": "p99_us"}
 _PARTS = ("queue", "compute input", "compute infer", "compute output", "network and client")
 
@@ -78,14 +83,16 @@ def overview(report: Report, p95_limit_us: float | None = None) -> Chart:
     best = knee(report.points)
     alt = f"Latency, throughput, distribution and split of the time of {report.model}."
     if best and best.latency:
-        figures = f"{best.inferences_per_s:.3g} inferences/s, p95 {_ms(best.latency.p95_us):.3g} ms"
+        figures = f"{best.inferences_per_s:.3g} {report.unit}/s, p95 {_ms(best.latency.p95_us):.3g} ms"
         alt += f" The knee is at {report.label(best)}: {figures}."
     chart = Chart(alt, width=11, height=7.5)
-    axes = chart.subplots(2, 2)
-    draw_throughput(axes[0, 0], report, p95_limit_us)
-    draw_latency(axes[0, 1], report)
-    draw_split(axes[1, 0], report)
-    draw_distribution(axes[1, 1], report)
+    # An entry script gives no account of its time.
+    axes = chart.subplot_mosaic("TL;SD" if report.unit == "inferences" else "TL;DD")
+    draw_throughput(axes["T"], report, p95_limit_us)
+    draw_latency(axes["L"], report)
+    if "S" in axes:
+        draw_split(axes["S"], report)
+    draw_distribution(axes["D"], report)
     return chart
 
 
@@ -106,9 +113,47 @@ def comparison_chart(comparison: Comparison) -> Chart:
         latency.barh(at, [_ms(point.latency.p95_us) if point.latency else 0 for point in points], **look)
     throughput.set_yticks(range(len(pairs)), [comparison.after.label(after) for _, after in pairs])
     throughput.set_ylim(len(pairs) - 0.5, -0.5)  # the first on top
-    dress(throughput, title="Throughput (more is better)", x="inferences/s", y="", values="x")
+    dress(throughput, title="Throughput (more is better)", x=f"{comparison.after.unit}/s", y="", values="x")
     dress(latency, title="p95 latency (less is better)", x="ms", y="", values="x")
     legend(latency, loc="upper left", bbox_to_anchor=(1, 1))
+    return chart
+
+
+def side_by_side_chart(compared: SideBySide) -> Chart:
+    """Return throughput and latency of several reports: at each load a bar for each, its p95 a mark above its p50."""
+    loads, names = compared.loads, list(compared.reports)
+    chart = Chart(f"Throughput and latency of {', '.join(names)}, at each load.", width=11, height=4)
+    throughput, latency = chart.subplots(1, 2)
+    width = 0.8 / len(names)
+    for index, name in enumerate(names):
+        at = [group + width * (index - (len(names) - 1) / 2) for group in range(len(loads))]
+        points = [points[index] for points in loads]
+        p50, p95 = (
+            [_ms(getattr(point.latency, field)) if point.latency else 0.0 for point in points]
+            for field in ("p50_us", "p95_us")
+        )
+        look = {
+            "width": width,
+            "color": COLORS[index % len(COLORS)],
+            "hatch": HATCHES[index % len(HATCHES)],
+            "edgecolor": "none",
+        }
+        bars = throughput.bar(at, [point.requests_per_s for point in points], label=name, **look)
+        throughput.bar_label(bars, [number(point.requests_per_s) for point in points], **_VALUE)
+        latency.bar(at, p50, label=name, **look)
+        latency.errorbar(at, p50, yerr=[[0.0] * len(p50), np.subtract(p95, p50)], fmt="none", ecolor=TEXT, capsize=4)
+        for x, half, most in zip(at, p50, p95, strict=True):
+            text = f"{number(most)}\n{number(half)}"
+            latency.annotate(text, (x, most), (0, 2), textcoords="offset points", ha="center", **_VALUE)
+    load = "concurrency" if loads[0][0].request_rate is None else "requests/s asked"
+    for axes in (throughput, latency):
+        axes.set_xticks(range(len(loads)), [points[0].load_text for points in loads])
+        axes.margins(y=0.15)  # room for the highest bar's figures
+        axes.set_ylim(bottom=0)
+    dress(throughput, title="Throughput (more is better)", x=load, y="requests/s")
+    dress(latency, title="Latency: the bar is p50, the mark p95 (less is better)", x=load, y="ms")
+    handles, labels = throughput.get_legend_handles_labels()
+    chart.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, labelcolor=TEXT, fontsize=9)
     return chart
 
 
@@ -117,7 +162,11 @@ def draw_latency(axes: Axes, report: Report) -> None:
     points = _at_the_knees_load(report) if len(_batches(report)) > 1 else _answered(report.points)
     by_batch = len(_batches(report)) > 1
     ticks = [str(point.batch_size) if by_batch else point.load_text for point in points]
-    where = f" at {_load(points[0])}" if by_batch and points else f" at batch {points[0].batch_size}" if points else ""
+    where = ""
+    if by_batch and points:
+        where = f" at {_load(points[0])}"
+    elif points and report.unit == "inferences":
+        where = f" at batch {points[0].batch_size}"
     for (name, field), color, marker in zip(_PERCENTILES.items(), COLORS, MARKERS, strict=False):
         latencies = [_ms(getattr(latency, field)) for _, latency in _latencies(points)]
         axes.plot(range(len(latencies)), latencies, color=color, marker=marker, label=name)
@@ -144,7 +193,7 @@ def draw_throughput(axes: Axes, report: Report, p95_limit_us: float | None = Non
     if p95_limit_us is not None:
         axes.axvline(_ms(p95_limit_us), color=TEXT, linestyle="--", label=f"limit {_ms(p95_limit_us):g} ms")
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])  # room for the last line's words
-    dress(axes, title=f"Throughput against latency, by {_load_name(report)}", x="p95 latency, ms", y="inferences/s")
+    dress(axes, title=f"Throughput against latency, by {_load_name(report)}", x="p95 latency, ms", y=f"{report.unit}/s")
     logarithmic(axes)
     legend(axes, loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -175,7 +224,7 @@ def draw_distribution(axes: Axes, report: Report) -> None:
             shares = [100 * count / point.requests for count in histogram.counts]
             edges = [_ms(edge) for edge in histogram.edges_us]
             color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
-            axes.stairs(shares, edges, label=f"batch {point.batch_size}", color=color, linestyle=line, linewidth=1.5)
+            axes.stairs(shares, edges, label=_what(report, point), color=color, linestyle=line, linewidth=1.5)
     where = f" at {_load(points[0])}" if points else ""
     dress(axes, title=f"Distribution{where}", x="latency, ms", y="% of the requests")
     logarithmic(axes)
@@ -209,7 +258,7 @@ def _series(report: Report) -> dict[str, list[Point]]:
     series: dict[str, list[Point]] = {}
     for point in _answered(report.points):
         instances = f", {point.instances} instance{'s' * (point.instances != 1)}" if report.several_instances else ""
-        series.setdefault(f"batch {point.batch_size}{instances}", []).append(point)
+        series.setdefault(f"{_what(report, point)}{instances}", []).append(point)
     return {name: sorted(points, key=load_value) for name, points in series.items()}
 
 
@@ -228,6 +277,11 @@ def _parts(point: Point) -> dict[str, float]:
         return dict.fromkeys(_PARTS, 0.0)
     times = (server.queue_us, server.compute_input_us, server.compute_infer_us, server.compute_output_us)
     return dict(zip(_PARTS, (*times, point.network_us or 0.0), strict=True))
+
+
+def _what(report: Report, point: Point) -> str:
+    """Return what a line of a chart is called: its batch size, or what was measured where there is none."""
+    return f"batch {point.batch_size}" if report.unit == "inferences" else report.model
 
 
 def _load(point: Point) -> str:

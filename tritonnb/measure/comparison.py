@@ -68,7 +68,7 @@ class Comparison:
     def _shown(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         if stable_output():
             return ("Load",), [(self.after.label(after),) for _, after in self.pairs]
-        return ("Load", "Inferences/s", "p50 ms", "p95 ms", "p99 ms"), [
+        return ("Load", f"{self.after.unit.capitalize()}/s", "p50 ms", "p95 ms", "p99 ms"), [
             (
                 self.after.label(after),
                 _change(before.inferences_per_s, after.inferences_per_s),

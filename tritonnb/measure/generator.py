@@ -39,7 +39,6 @@ _REST_S = 0.1  # between two attempts to reach a server that cannot be reached
 _CHANNELS = 8  # of gRPC, each of which carries many requests at once
 _KINDS_TOLD = 32
 _TEXT_TOLD = 500
-_STATUS_OK = 200
 _NS = 1_000_000_000
 
 _SCRATCH = 1 << 20
@@ -116,7 +115,7 @@ class Connection:
             self._head += self._view[:count]
             return self._parse()
         self._left -= count
-        if self._status != _STATUS_OK:
+        if not _well(self._status):
             self._body += self._view[:count]
         return self._complete()
 
@@ -138,7 +137,7 @@ class Connection:
             else:
                 length = int(fields[b"content-length"])
                 body = self._head[end + 4 :]
-                if self._status == _STATUS_OK and not self.closing:
+                if _well(self._status) and not self.closing:
                     self._usual_head, self._usual_length = bytes(self._head[: end + 4]), end + 4 + length
         except (IndexError, ValueError, KeyError):
             return self._bad(f"not an answer in HTTP/1 with a length: {bytes(self._head[:80])!r}")
@@ -153,7 +152,7 @@ class Connection:
             return self._bad("more came than the answer's length said")
         status, body = self._status, bytes(self._body)
         self._reset()
-        if status == _STATUS_OK:
+        if _well(status):
             return OK
         self._tell(status, body.decode(errors="replace"))
         return status
@@ -163,6 +162,10 @@ class Connection:
         self._reset()
         self.closing = True  # nobody knows where the next answer would begin
         return MALFORMED
+
+
+def _well(status: int) -> bool:
+    return 200 <= status < 300  # noqa: PLR2004  (HTTP's class of success)
 
 
 def _unchunked(data: bytearray) -> bytearray | None:

@@ -40,6 +40,9 @@ class Report:
         In the order in which they were measured.
     protocol
         ``"http"`` or ``"grpc"``.
+    unit
+        What is counted: ``"inferences"``, or ``"requests"`` where nobody knows how many inferences one of them is, as
+        of an entry script.
     mode
         What the load held: ``"concurrency"``, or a request rate's distribution, ``"constant"`` or ``"poisson"``.
     config
@@ -65,6 +68,7 @@ class Report:
     version: str = ""
     protocol: str = "http"
     mode: str = "concurrency"
+    unit: str = "inferences"
     config: Mapping[str, Any] = field(default_factory=dict)
     spec: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +91,8 @@ class Report:
     def label(self, point: Point) -> str:
         """Return which of the report's points one is: batch size, load, and instances where that differs."""
         if not self.several_instances:
-            return str(point)
+            # A request that may be any number of inferences has no batch size.
+            return str(point) if self.unit == "inferences" else str(point).partition(", ")[2]
         return f"{point}, {point.instances} instance{'s' * (point.instances != 1)}"
 
     # Out -------------------------------------------------------------------------------------------------------------
@@ -242,6 +247,7 @@ class Report:
             self.points,
             by_concurrency=self.mode == "concurrency",
             by_instances=self.several_instances,
+            unit=self.unit,
             stable=stable_output(),
         )
 

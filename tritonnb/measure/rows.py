@@ -95,7 +95,7 @@ def perf_analyzer_csv(points: Sequence[Point], *, by_concurrency: bool) -> str:
 
 
 def shown(
-    points: Sequence[Point], *, by_concurrency: bool, by_instances: bool, stable: bool
+    points: Sequence[Point], *, by_concurrency: bool, by_instances: bool, unit: str, stable: bool
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and the rows that a person is shown.
 
@@ -107,17 +107,27 @@ def shown(
         Whether the load is a concurrency; else it is a request rate.
     by_instances
         Whether the count of instances differs.
+    unit
+        What is counted: of requests neither the batch nor the server's account is known.
     stable
         Leave out what changes from run to run.
     """
     load = "Concurrency" if by_concurrency else "Requests/s asked"
-    columns = ("Batch", load, *(("Instances",) if by_instances else ()), *(() if stable else _MEASURED), "Failed")
+    whole = unit == "inferences"
+    measured = (f"{unit.capitalize()}/s", *_MEASURED[: None if whole else _LATENCIES])
+    columns = (
+        *(("Batch",) if whole else ()),
+        load,
+        *(("Instances",) if by_instances else ()),
+        *(() if stable else measured),
+        "Failed",
+    )
     rows = [
         (
-            str(point.batch_size),
+            *((str(point.batch_size),) if whole else ()),
             point.load_text,
             *((number(point.instances),) if by_instances else ()),
-            *(() if stable else _measured(point)),
+            *(() if stable else _measured(point)[: len(measured)]),
             # How many failed changes from run to run; whether any did does not.
             "none" if not point.failed else "some" if stable else str(point.failed),
         )
@@ -126,7 +136,8 @@ def shown(
     return columns, rows
 
 
-_MEASURED = ("Inferences/s", "p50 ms", "p95 ms", "p99 ms", "Queue ms", "Compute ms", "Network ms", "Ran in batches of")
+_LATENCIES = 3
+_MEASURED = ("p50 ms", "p95 ms", "p99 ms", "Queue ms", "Compute ms", "Network ms", "Ran in batches of")
 
 
 def _measured(point: Point) -> tuple[str, ...]:

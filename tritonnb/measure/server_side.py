@@ -93,19 +93,9 @@ class ServerSide:
             sum(_of(entry, "inference_stats", "success", "count") for entry in own),
             {part: sum(_of(entry, "inference_stats", part, "ns") for entry in work) for part in _PARTS},
             Counter(_batches(own)),
-            self._cpu_s(),
+            cpu_seconds(self._processes),
             self._gpus(),
         )
-
-    def _cpu_s(self) -> float | None:
-        if not self._processes:
-            return None
-        total = 0.0
-        for process in self._processes:
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
 
     def _gpus(self) -> dict[str, dict[str, float]]:
         if not self._metrics:
@@ -161,6 +151,15 @@ def server_processes(endpoint: Endpoint) -> list[psutil.Process]:
                 # Of a container only Docker's proxy can be seen.
                 return [] if server.name() == "docker-proxy" else [server, *server.children(recursive=True)]
     return []
+
+
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float | None:
+    """Return the CPU seconds that processes have taken until now; None where there is none to look at."""
+    times = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times.append(process.cpu_times())
+    return sum(each.user + each.system for each in times) if times else None
 
 
 def _of(entry: Mapping[str, Any], *keys: str) -> int:

@@ -38,18 +38,18 @@ class Step:
     requests
         The requests' bytes, sent in turn.
     batch_size
-        Inferences per request.
+        Inferences per request; None where they are not known.
     instances
         Instances of the model, where known.
     """
 
     load: Load
     requests: Sequence[bytes]
-    batch_size: int = 1
+    batch_size: int | None = None
     instances: int | None = None
 
     def __str__(self) -> str:
-        return f"batch {self.batch_size}, {self.load}"
+        return str(self.load) if self.batch_size is None else f"batch {self.batch_size}, {self.load}"
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Sweep:
                 requests=step.requests,
                 rule=pace.rule,
                 about={
-                    "batch_size": step.batch_size,
+                    "batch_size": step.batch_size or 1,
                     "concurrency": None if step.load.rate else step.load.concurrency,
                     "request_rate": step.load.rate,
                     "instances": step.instances,

@@ -50,6 +50,28 @@ def http_bytes(
     return b"".join([head.encode(), *parts])
 
 
+def post_bytes(address: Endpoint, body: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return a POST to an address itself, whatever answers there, with its head and the address's key in it.
+
+    Parameters
+    ----------
+    address
+        Its ``url`` is the whole address, path and query included.
+    body
+        What is sent.
+    headers
+        Beside the address's own.
+    """
+    parts = urlsplit(address.url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    head = (
+        f"POST {target} HTTP/1.1\r\n"
+        + header_lines({"Host": parts.netloc, **address.headers, **headers})
+        + f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
 def grpc_bytes(model: str, version: str, arrays: Arrays, places: Sequence[Mapping[str, Any]] = ()) -> bytes:
     """Return a serialized ``ModelInferRequest``, as `http_bytes`; the key travels beside it."""
     from tritonclient.grpc.service_pb2 import ModelInferRequest  # noqa: PLC0415  (heavy, and only for gRPC)
