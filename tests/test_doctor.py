@@ -192,7 +192,7 @@ def test_an_engine_that_is_not_built_is_not_built_by_looking(tmp_path, monkeypat
 @pytest.mark.requires("engine")
 def test_a_disk_without_room_for_the_engine_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("TRITONNB_HOME", str(tmp_path))
-    monkeypatch.setattr("tritonnb.environments.ROOM_MB", 10**9)
+    monkeypatch.setattr("tritonnb.environments.engine.ROOM_MB", 10**9)
     (tmp_path / "engines").mkdir()
     assert "TRITONNB_HOME" in built_engine(search_interpreter()).mend
 

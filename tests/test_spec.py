@@ -239,6 +239,14 @@ def test_a_name_that_no_container_could_have_is_refused_with_a_better_one(name):
         ("resources: {memory_gb: yes}", "line 1, column 13: resources.memory_gb: expected a number, got True"),
         ("cpu_cores: -1", "line 1, column 1: resources.cpu_cores: must be greater than 0, got -1"),
         ("environment: {pip: nltk}", "line 1, column 15: environment.pip: expected a list, got 'nltk'"),
+        (
+            "environment: {pip: [nltk=3.9]}",
+            ("line 1, column 15: environment.pip: 'nltk=3.9' is no requirement of pip's; did you mean 'nltk==3.9'?"),
+        ),
+        (
+            "environment: {variables: {A=B: c}}",
+            "line 1, column 15: environment.variables: 'A=B' is no name for an environment variable",
+        ),
         ("score: {port: 1}", "line 1, column 1: score.entry_script is missing"),
         (
             "kubernetes: {replicas: 3, max_replicas: 2}",
@@ -369,7 +377,7 @@ triton_keys = st.dictionaries(st.sampled_from(["backend", "max_batch_size", "par
     ),
     repository=st.lists(paths, max_size=3),
     gpus=st.sampled_from(["auto", "none", "all"]) | st.lists(st.integers(0, 7), min_size=1),
-    variables=st.dictionaries(texts, texts, max_size=3),
+    variables=st.dictionaries(texts.filter(lambda name: name and not {*name} & {*"=\0"}), texts, max_size=3),
     memory=st.none() | st.floats(0.001, 1e6),
     flags=st.dictionaries(names, texts | st.integers() | st.booleans() | st.lists(texts, min_size=1), max_size=3),
 )

@@ -144,7 +144,7 @@ def _what(source: object, options: dict[str, Any]) -> tuple[Spec, tuple[Model, .
 def _check_served(spec: Spec) -> None:
     """Say plainly which fields of the spec no engine of this release serves yet, or not the one that it names."""
     plain = Spec(name=spec.name, models=spec.models)
-    unserved = [f for f in ("environment", "score", "kubernetes") if getattr(spec, f) != getattr(plain, f)]
+    unserved = [f for f in ("score", "kubernetes") if getattr(spec, f) != getattr(plain, f)]
     if spec.engine == "kubernetes":
         unserved.insert(0, "engine: kubernetes")
     if unserved:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from tritonnb.errors import nearest
+from tritonnb.requirements import requirements
 
 #: A model's name is a folder in the staged repository and a part of Triton's URLs.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -85,7 +86,16 @@ def _variables(value: object) -> object:
     """Take whole numbers as text, because ``WORKER_COUNT: 2`` can mean nothing else; yes and 1.10 could."""
     if not isinstance(value, Mapping):
         return value
+    for key in value:
+        if isinstance(key, str) and not re.fullmatch(r"[^=\0]+", key):
+            raise ValueError(f"{key!r} is no name for an environment variable")
     return {key: str(item) if type(item) is int else item for key, item in value.items()}
+
+
+def _requirements(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return requirements(value, (info.context or {}).get("base"))
+    return value
 
 
 def _flags(value: object) -> dict[str, Flag]:
@@ -180,9 +190,17 @@ class Server(Section):
 
 
 class Environment(Section):
-    """Extra pip packages and variables for Python models and entry scripts."""
+    """Extra pip packages and variables for Python models and entry scripts.
 
-    pip: tuple[str, ...] = ()
+    Parameters
+    ----------
+    pip
+        Requirements as `tritonnb.requirements.requirements` returns them; in YAML and options also ``-r FILE``.
+    variables
+        Environment variables.
+    """
+
+    pip: Annotated[tuple[str, ...], BeforeValidator(_requirements)] = ()
     variables: Variables = Field(default={})
 
 

@@ -16,7 +16,7 @@ from tritonnb.client.diagnosis import diagnose
 from tritonnb.endpoint import Endpoint
 from tritonnb.engines.options import HOST, free_ports, options
 from tritonnb.engines.supervised import STOPPED_ELSEWHERE, SupervisedEngine, last_lines
-from tritonnb.environments import engine_environment
+from tritonnb.environments import engine_environment, overlay
 from tritonnb.errors import EngineError, PortInUseError, nearest
 from tritonnb.repository import link_or_copy
 from tritonnb.supervise import Job, SupervisedProcess
@@ -24,7 +24,7 @@ from tritonnb.supervise import Job, SupervisedProcess
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tritonnb.environments import EngineEnvironment, Report
+    from tritonnb.environments import EngineEnvironment, Overlay, Report
     from tritonnb.spec import Spec
 
 
@@ -48,10 +48,12 @@ class EmbeddedEngine(SupervisedEngine):
     def __init__(self, spec: Spec, folder: Path, key: str, why: str = "") -> None:
         super().__init__(spec, folder, key, why)
         self._environment: EngineEnvironment | None = None
+        self._packages: EngineEnvironment | Overlay | None = None
 
     def prepare(self, report: Report) -> None:
-        """Build the engine environment where it is missing; tells ``report`` how that goes."""
+        """Build the engine and the overlay of the spec's packages where they are missing."""
         self._environment = engine_environment(report)
+        self._packages = overlay(self._spec.environment.pip, report)
 
     def start(self) -> None:
         """Start the server on loopback.
@@ -64,6 +66,7 @@ class EmbeddedEngine(SupervisedEngine):
             The server's program could not be started.
         """
         environment = self._environment or engine_environment()
+        packages = self._packages or overlay(self._spec.environment.pip)
         server = self._spec.server
         http, grpc, metrics = free_ports((server.http_port, server.grpc_port, server.metrics_port))
         self.endpoint = Endpoint(
@@ -77,12 +80,14 @@ class EmbeddedEngine(SupervisedEngine):
         self._begin_log()
         job = Job(
             command=[str(environment.tritonserver), *self._options(http, grpc, metrics, prefix)],
-            environment={
-                **environment.variables(),
-                "CUDA_VISIBLE_DEVICES": "",  # the engine's onnxruntime is the CPU build
-                "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 would send usage data to its maker
-                **server.env,
-            },
+            environment=packages.variables(
+                {
+                    "CUDA_VISIBLE_DEVICES": "",  # the engine's onnxruntime is the CPU build
+                    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 would send usage data to its maker
+                    **self._spec.environment.variables,
+                    **server.env,
+                }
+            ),
             log=str(self._log),
             shared_memory_prefix=prefix,
             owner=None if self._spec.keep else os.getpid(),

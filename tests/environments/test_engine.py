@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tritonnb import environments
-from tritonnb.environments import engine_environment, find_interpreter
+from tritonnb.environments import engine, engine_environment, find_interpreter, interpreter
+from tritonnb.environments.pip import PipProgress
 from tritonnb.errors import EngineError, EnvironmentBuildError, HomeError
 
 BUILD = "from tritonnb.environments import engine_environment; print(engine_environment().folder)"
@@ -38,7 +38,7 @@ def test_a_python_without_a_shared_library_is_told_apart_from_one_of_another_rel
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho \'["{program}", {version}, ""]\'\n')
         program.chmod(0o755)
-    monkeypatch.setattr(environments, "_candidates", lambda: [str(tmp_path / name) for name in answers])
+    monkeypatch.setattr(interpreter, "_candidates", lambda: [str(tmp_path / name) for name in answers])
     with pytest.raises(EngineError) as caught:
         find_interpreter()
     assert "static (no shared libpython of its own)" in caught.value.message
@@ -48,7 +48,7 @@ def test_a_python_without_a_shared_library_is_told_apart_from_one_of_another_rel
 @pytest.mark.requires("engine")
 def test_the_interpreter_that_is_found_owns_a_library_of_its_own_patch_release():
     found = find_interpreter()
-    assert found.version[:2] in environments.PYTHONS
+    assert found.version[:2] in interpreter.PYTHONS
     assert found.library.name == f"libpython{found.minor}.so.1.0"
     assert found.library.exists()
 
@@ -66,7 +66,7 @@ def test_a_build_without_packages_says_so_and_leaves_nothing(empty_home, monkeyp
 
 @pytest.mark.requires("engine")
 def test_a_disk_without_room_is_told_before_anything_is_fetched(empty_home, monkeypatch):
-    monkeypatch.setattr(environments, "ROOM_MB", 10**9)
+    monkeypatch.setattr(engine, "ROOM_MB", 10**9)
     with pytest.raises(EnvironmentBuildError, match="MB are free") as caught:
         engine_environment()
     assert "TRITONNB_HOME" in caught.value.hint
@@ -113,7 +113,7 @@ def test_ctrl_c_during_a_build_leaves_nothing(empty_home):
 
 def test_progress_names_the_package_and_grows():
     told = []
-    progress = environments._PipProgress(2, lambda text, fraction: told.append((text, fraction)))
+    progress = PipProgress(lambda text, fraction: told.append((text, fraction)), 2)
     for line in (
         "Looking in links: /wheels",
         "Collecting numpy==1.26.4 (from -r x)",
