@@ -19,6 +19,7 @@ from tritonnb.registry import RegisteredModel, in_words_of_a_spec, located, pinn
 from tritonnb.render.progress import Progress
 from tritonnb.repository import Model, in_memory, models_of
 from tritonnb.spec import Spec
+from tritonnb.spec_sections import Kubernetes
 
 if TYPE_CHECKING:
     from tritonnb.handle import Served
@@ -44,7 +45,13 @@ class Outcome:
 
 
 def deploy(
-    source: object = None, *, replace: bool = False, wait: bool = True, timeout: float | None = 300, **options: Any
+    source: object = None,
+    *,
+    replace: bool = False,
+    overwrite: bool = False,
+    wait: bool = True,
+    timeout: float | None = 300,
+    **options: Any,
 ) -> Deployment:
     """Serve models with a real tritonserver and return the handle on it.
 
@@ -61,6 +68,8 @@ def deploy(
         `Deployment.write_model`.
     replace
         Where a deployment of this name runs with another spec, replace it; without, that is an error.
+    overwrite
+        Azure ML's word for ``replace``.
     wait
         Return when it is ready; else at once, for `Deployment.wait_for_deployment` later.
     timeout
@@ -79,7 +88,7 @@ def deploy(
     Interrupted
         Ctrl-C; what was begun is stopped.
     """
-    return launch(source, replace=replace, wait=wait, timeout=timeout, **options).deployment
+    return launch(source, replace=replace or overwrite, wait=wait, timeout=timeout, **options).deployment
 
 
 def launch(
@@ -102,6 +111,7 @@ def launch(
         reused = handle = None
         try:
             run.engine.prepare(progress.report)
+            run.script.prepare(spec, progress.report)
             progress.report("waiting for whoever else works on this name", None)
             with records.name_lock(spec.name, progress.tick):
                 records.wait_for_ends(spec.name, progress.tick)
@@ -115,7 +125,7 @@ def launch(
             if reused and handle.state != "starting":
                 handle.reload()
         except BaseException as error:
-            run.stop()
+            run.end()
             if handle and not reused:
                 handle.delete()
             if isinstance(error, KeyboardInterrupt):
@@ -143,14 +153,13 @@ def _what(source: object, options: dict[str, Any]) -> tuple[Spec, tuple[Model, .
 
 def _check_served(spec: Spec) -> None:
     """Say plainly which fields of the spec no engine of this release serves yet, or not the one that it names."""
-    plain = Spec(name=spec.name, models=spec.models)
-    unserved = [f for f in ("score", "kubernetes") if getattr(spec, f) != getattr(plain, f)]
+    unserved = ["kubernetes"] if spec.kubernetes != Kubernetes() else []
     if spec.engine == "kubernetes":
         unserved.insert(0, "engine: kubernetes")
     if unserved:
         raise SpecError(
             f"This release of tritonnb does not serve these fields of the spec yet: {', '.join(unserved)}.",
-            hint="it has the embedded and the Docker engine, without entry script; leave them out.",
+            hint="it has the embedded and the Docker engine; leave them out.",
         )
     if spec.engine == "embedded" and (fields := of_docker_alone(spec)):
         raise SpecError(

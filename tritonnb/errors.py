@@ -13,9 +13,11 @@
     │   ├── EnvironmentBuildError   the engine's Python environment could not be built
     │   └── PortInUseError     a port that was asked for is taken
     ├── DeploymentError        a deployment failed, or is not in a state to do what was asked
+    │   └── EntryScriptError   an entry script could not be started; with its own traceback
     ├── InferenceError         a request does not fit the model, or the server refused it
     └── ServerError            the server answered with an error, or did not answer
-        └── ServerUnreachableError
+        ├── ServerUnreachableError
+        └── ScoringError       an entry script failed at a request, or refused it
 
 Every one of them shows in a notebook as a line or two and not as a traceback, and still is a real
 ``error`` output, so that nbval, nbclient and papermill see the cell fail (a bare ``UsageError`` is passed over).
@@ -101,6 +103,20 @@ class DeploymentError(TritonNbError):
     """A deployment failed, or is not in a state to do what was asked."""
 
 
+class EntryScriptError(DeploymentError):
+    """The entry script could not be started: it could not be imported, or its ``init()`` failed or took too long.
+
+    Parameters
+    ----------
+    traceback
+        The script's own; empty where there is none.
+    """
+
+    def __init__(self, message: str, *, traceback: str = "", hint: str = "", logs: str = "") -> None:
+        super().__init__(message, hint=hint, logs=logs)
+        self.traceback = traceback
+
+
 class InferenceError(TritonNbError, ValueError):
     """A request does not fit the model's inputs."""
 
@@ -121,6 +137,25 @@ class ServerError(TritonNbError):
 
 class ServerUnreachableError(ServerError):
     """No answer came: nothing listens there, the connection broke, or the time ran out."""
+
+
+class ScoringError(ServerError):
+    """The entry script failed at a request, or the request was refused before it came to it.
+
+    Parameters
+    ----------
+    request_id
+        What the tier called the request, and its log too.
+    traceback
+        The script's own; empty where it did not fail.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, request_id: str = "", traceback: str = "", hint: str = "", logs: str = ""
+    ) -> None:
+        super().__init__(message, status=status, hint=hint, logs=logs)
+        self.request_id = request_id
+        self.traceback = traceback
 
 
 class RequestRefusedError(InferenceError, ServerError):

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path  # noqa: TC003  (a field's type)
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonnb.endpoint import Endpoint
 from tritonnb.errors import TritonNbError
@@ -54,6 +54,8 @@ class Record:
         When it was deployed, in seconds since the epoch.
     folder
         Its folder.
+    tier
+        The folder of its entry script's tier; empty without one.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Record:
     keep: bool
     created: float
     folder: Path
+    tier: str = ""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -104,16 +107,22 @@ def new_folder(name: str) -> Path:
     return home_folder("deployments") / f"{name}-{secrets.token_hex(4)}"
 
 
+def new_tier_folder(name: str) -> Path:
+    """Return the folder of a new entry script's tier, not yet made."""
+    return home_folder("score") / f"{name}-{secrets.token_hex(4)}"
+
+
 def write(record: Record) -> None:
     """Write a record into its folder, readable by this user alone: it holds the key."""
     content = {name: value for name, value in asdict(record).items() if name != "folder"}
     _write(record.folder / "deployment.json", content)
 
 
-def write_spec(folder: Path, spec: str) -> None:
-    """Change the spec of a deployment that was updated in place."""
-    if record := _read(folder):
-        write(replace(record, spec=spec))
+def change(folder: Path, **changes: Any) -> None:
+    """Change fields of a deployment's record."""
+    record = _read(folder)
+    if record and (changed := replace(record, **changes)) != record:
+        write(changed)
 
 
 def write_problems(folder: Path, problems: Mapping[str, TritonNbError]) -> None:
@@ -189,33 +198,42 @@ def name_lock(name: str, each: Callable[[], None] = lambda: None) -> Iterator[No
 def sweep() -> list[str]:
     """Remove what dead deployments have left, and return their names.
 
-    A deployment is dead when its supervisor is. One that is being made has no supervisor yet: it is young, and as a
+    A deployment is dead when its supervisor is, and the tier of an entry script is when no deployment that lives names
+    it. One that is being made has no supervisor yet: it is young, and as a
     rule its name's lock is held; it is not touched. One that is kept, but whose record was never written because its
     maker was killed just then, is dead too: nobody can ever find it.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  (as above)
 
     swept = []
-    for folder in list(home_folder("deployments").iterdir()):
-        if not _is_dead(folder):
-            continue
-        name = folder.name.rpartition("-")[0]
-        try:
-            with FileLock(home_folder("locks") / f"{name}.lock", timeout=0):
-                if folder.exists() and _is_dead(folder):
-                    if process := SupervisedProcess.attach(folder):
-                        process.stop()
-                    clean_up(folder)
-                    swept.append(name)
-        except Timeout:
-            continue
-    return swept
+    for kind, is_dead in (("deployments", _is_dead), ("score", _is_lost)):
+        for folder in list(home_folder(kind).iterdir()):
+            if not is_dead(folder):
+                continue
+            name = folder.name.rpartition("-")[0]
+            try:
+                with FileLock(home_folder("locks") / f"{name}.lock", timeout=0):
+                    if folder.exists() and is_dead(folder):
+                        if process := SupervisedProcess.attach(folder):
+                            process.stop()
+                        clean_up(folder)
+                        swept.append(name)
+            except Timeout:
+                continue
+    return list(dict.fromkeys(swept))
 
 
 def _is_dead(folder: Path) -> bool:
     if SupervisedProcess.attach(folder):
         return not (folder / "deployment.json").exists() and not _is_young(folder)
     return (folder / "process.json").exists() or not _is_young(folder)
+
+
+def _is_lost(tier: Path) -> bool:
+    """Tell whether the tier of an entry script has lost its own supervisor, or its deployment."""
+    if SupervisedProcess.attach(tier):
+        return not (_is_young(tier) or any(record.tier == str(tier) for record in records()))
+    return (tier / "process.json").exists() or not _is_young(tier)
 
 
 def _is_young(folder: Path) -> bool:

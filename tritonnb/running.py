@@ -18,8 +18,10 @@ from tritonnb.client import Client
 from tritonnb.engines import engine_for
 from tritonnb.errors import DeploymentError, EngineError, ServerError, nearest
 from tritonnb.handle import Deployment, deployments
+from tritonnb.handle.logs import FollowedLogs
 from tritonnb.render.html import table
 from tritonnb.render.text import stable_output, text_table
+from tritonnb.score import ScoreTier
 from tritonnb.spec import Spec
 from tritonnb.supervise import SupervisedProcess, is_running
 
@@ -61,7 +63,9 @@ class Running:
     age_s
         How long ago it was deployed, in seconds.
     memory_bytes
-        Memory of the server and its processes, or of its container.
+        Memory of the server and its processes, or of its container, and of an entry script's.
+    scoring_uri
+        Where its entry script answers; empty without one.
     """
 
     name: str
@@ -77,6 +81,7 @@ class Running:
     owner_pid: int | None = None
     age_s: float | None = None
     memory_bytes: int | None = None
+    scoring_uri: str = ""
 
     def _row(self) -> tuple[str, ...]:
         numbered = self.owner_pid and self.owner != THIS_PROCESS and not stable_output()
@@ -91,7 +96,12 @@ class Running:
         return (*row, age, self._ports(), memory)
 
     def _ports(self) -> str:
-        ports = (urlsplit(self.url).port, self.grpc_url.rpartition(":")[2], urlsplit(self.metrics_url).port)
+        ports = (
+            urlsplit(self.url).port,
+            self.grpc_url.rpartition(":")[2],
+            urlsplit(self.metrics_url).port,
+            urlsplit(self.scoring_uri).port,
+        )
         return " ".join(str(port) for port in ports if port) or "-"
 
 
@@ -117,7 +127,7 @@ class Status:
 
     def _columns(self) -> tuple[str, ...]:
         columns = ("Name", "State", "Models", "Engine", "Owner")
-        return columns if stable_output() else (*columns, "Age", "Ports (HTTP, gRPC, metrics)", "Memory")
+        return columns if stable_output() else (*columns, "Age", "Ports (HTTP, gRPC, metrics, /score)", "Memory")
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [deployment._row() for deployment in self.deployments]  # noqa: SLF001  (of the same module)
@@ -159,18 +169,19 @@ def record_named(name: str) -> records.Record:
 
 def stop(record: records.Record) -> None:
     """Stop a deployment, whoever deployed it, and remove all that was made for it."""
+    if tier := _tier(record):
+        tier.stop()
     _engine(record).stop()
 
 
 def log_pieces(record: records.Record, lines: int, *, follow: bool) -> Iterator[str]:
-    """Yield the last lines of a server's log and, to follow it, what comes to it until the deployment has ended."""
-    engine = _engine(record)
-    logs = engine.logs()
-    yield "".join(logs.splitlines(keepends=True)[-lines:])
+    """Yield the last lines of a deployment's logs and, to follow them, what comes to them until it has ended."""
+    engine, tier = _engine(record), _tier(record)
+    logs = FollowedLogs(engine.logs, tier.logs if tier else str)
+    yield logs.more(lines)
     while follow and record.alive:
         time.sleep(0.2)
-        shown, logs = len(logs), engine.logs()
-        yield logs[shown:]
+        yield logs.more()
 
 
 def owner_text(pid: int, started: int) -> str:
@@ -214,6 +225,11 @@ def _engine(record: records.Record) -> Engine:
     return engine
 
 
+def _tier(record: records.Record) -> ScoreTier | None:
+    tier = ScoreTier(Path(record.tier)) if record.tier else None
+    return tier if tier and tier.started else None
+
+
 def _status(found: Sequence[Served | records.Record]) -> Status:
     if not found:
         return Status(())
@@ -244,6 +260,9 @@ def _look(found: Served | records.Record) -> Running:
 
 def _of_record(record: records.Record, state: str) -> Running:
     asked, models = _ask(record.endpoint) if state in {"", "ready", "degraded"} else (state, [])
+    tier = _tier(record)
+    if not state and asked == "ready" and tier and tier.problem():
+        asked = "degraded"
     owner = owner_text(record.owner, record.owner_started)
     return Running(
         record.name,
@@ -258,7 +277,8 @@ def _of_record(record: records.Record, state: str) -> Running:
         owner,
         record.owner if owner != "ended" else None,
         records.age_s(record),
-        _memory(record),
+        _memory(record, tier),
+        f"{tier.url}/score" if tier else "",
     )
 
 
@@ -287,8 +307,9 @@ def _ask(endpoint: Endpoint) -> tuple[str, list[ModelState]]:
     return "degraded" if failed else "ready", models
 
 
-def _memory(record: records.Record) -> int | None:
+def _memory(record: records.Record, tier: ScoreTier | None) -> int | None:
     try:
-        return _engine(record).memory_bytes()
+        server = _engine(record).memory_bytes()
     except EngineError:  # it has just ended
         return None
+    return server and server + (tier.memory_bytes() if tier else 0)

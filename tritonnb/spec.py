@@ -52,6 +52,10 @@ _AZURE_WORDS: dict[str, tuple[str, ...]] = {
     "cpu_cores": ("resources", "cpu_cores"),
     "memory_gb": ("resources", "memory_gb"),
     "gpu_cores": ("resources", "gpu_cores"),
+    "environment_variables": ("environment", "variables"),
+    "entry_script": ("score", "entry_script"),
+    "source_directory": ("score", "source_directory"),
+    "port": ("score", "port"),  # the server's own where there is no entry script
 }
 
 
@@ -187,6 +191,8 @@ class Spec(Section):
             With all problems, one a line.
         """
         problems: list[Problem] = []
+        if self.score is not None:  # so that a `port` is the script's
+            changes = {"score": {}, **changes}
         changed = _in_our_words(changes, {}, problems)
         if "models" in changes and "models" not in changed and "repository" in changed:
             changed["models"] = {}
@@ -268,6 +274,8 @@ def _in_our_words(
         if word not in ours:
             continue
         value = ours.pop(word)
+        if word == "port" and "score" not in ours:
+            target = ("server", "http_port")  # noqa: PLW2901  (the only word with two meanings)
         parent = ours
         if len(target) > 1:
             section = ours.get(target[0], {})

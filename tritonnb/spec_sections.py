@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -115,6 +116,7 @@ ModelPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_resolved_mod
 Switch = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+PortOrFree = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Variables = Annotated[dict[str, str], BeforeValidator(_variables)]
 
@@ -203,16 +205,31 @@ class Environment(Section):
     pip: Annotated[tuple[str, ...], BeforeValidator(_requirements)] = ()
     variables: Variables = Field(default={})
 
+    @field_validator("variables")
+    @classmethod
+    def _worker_count_is_a_count(cls, variables: dict[str, str]) -> dict[str, str]:
+        count = variables.get("WORKER_COUNT", "1")
+        if not (count.isascii() and count.isdecimal() and int(count)):
+            raise ValueError(f"WORKER_COUNT is {count!r}, and it is a number of processes, from 1")
+        return variables
+
 
 class Score(Section):
-    """The entry script, named relative to its source directory, and how it is run."""
+    """The entry script, named relative to its source directory, and how it is run.
+
+    Port 0 is a free one. Without ``workers`` there are as many as ``WORKER_COUNT`` among the environment's variables
+    says, else one.
+    """
 
     entry_script: str
     source_directory: Annotated[SpecPath, Field(validate_default=True)] = Path()
-    port: Port = 6789
-    workers: Count = 1
+    port: PortOrFree = 6789
+    workers: Count | None = None
     threads: Count = 1
     timeout_s: Amount = 60
+    init_timeout_s: Amount = 300
+    max_body_mb: Amount = 100
+    cors_origins: tuple[str, ...] = ()
 
 
 class Kubernetes(Section):

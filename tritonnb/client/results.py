@@ -155,6 +155,8 @@ class Health:
         The state of each version of each model.
     restarts
         How often the server was started again after a failure.
+    script
+        How the entry script's workers are, in a sentence; empty without one.
     """
 
     state: str
@@ -162,11 +164,13 @@ class Health:
     ready: bool
     models: tuple[ModelState, ...] = ()
     restarts: int = 0
+    script: str = ""
 
     def _title(self) -> str:
         live, ready = "live" if self.live else "not live", "ready" if self.ready else "not ready"
         again = f", started again {self.restarts}x" if self.restarts else ""
-        return f"Health: {self.state} (server {live}, {ready}{again})"
+        script = f"; entry script: {_first_line(self.script)}" if self.script else ""
+        return f"Health: {self.state} (server {live}, {ready}{again}){script}"
 
     def __repr__(self) -> str:
         rows = [(m.name, m.version or "-", m.state, _first_line(m.reason)) for m in self.models]

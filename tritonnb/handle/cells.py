@@ -103,10 +103,8 @@ def check(model: str, cell: Cell) -> None:
     if cell.code is not None:
         try:
             compile(cell.code, "<cell>", "exec", dont_inherit=True)
-        except SyntaxError as error:
-            raise _no_python(model, error) from error
-        except ValueError as error:  # Python 3.11, of a zero byte
-            raise RepositoryError(f"Model {model!r}: {error}.") from error
+        except (SyntaxError, ValueError) as error:
+            raise RepositoryError(f"Model {model!r}, {no_python(error)}", hint="nothing was changed.") from error
     if cell.config is not None:
         from tritonnb.repository import pbtxt  # noqa: PLC0415  (gRPC's import, for those who write a config)
 
@@ -118,15 +116,15 @@ def check(model: str, cell: Cell) -> None:
             )
 
 
-def _no_python(model: str, error: SyntaxError) -> RepositoryError:
+def no_python(error: SyntaxError | ValueError) -> str:
+    """Say where and why the code of a cell is no Python."""
+    if not isinstance(error, SyntaxError):  # Python 3.11, of a zero byte
+        return f"the cell: {error}."
     shown = (error.text or "").rstrip()
     # A tab must stay a tab before the caret, or it points beside the mark.
     margin = "".join(sign if sign == "\t" else " " for sign in shown[: (error.offset or 1) - 1])
     lines = f"\n  {shown}\n  {margin}^" if shown else ""
-    return RepositoryError(
-        f"Model {model!r}, line {error.lineno} of the cell: {error.msg}.{lines}",
-        hint="nothing was changed.",
-    )
+    return f"line {error.lineno} of the cell: {error.msg}.{lines}"
 
 
 def _text(file: Path) -> str | None:

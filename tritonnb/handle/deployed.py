@@ -6,15 +6,18 @@ import dataclasses
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tritonnb import records
 from tritonnb.client import Health, Logs, ModelList, ModelState
 from tritonnb.errors import DeploymentError, Interrupted, ServerError, SpecError
 from tritonnb.handle import current
+from tritonnb.handle.logs import FollowedLogs, both_logs
 from tritonnb.handle.models import reason
-from tritonnb.handle.run import Run, new_key
-from tritonnb.handle.served import Served
+from tritonnb.handle.run import Run
+from tritonnb.handle.scoring import Scoring
+from tritonnb.handle.script import EntryScript
 from tritonnb.registry import in_words_of_a_spec, pinned, served_from
 from tritonnb.render.progress import Progress
 from tritonnb.repository import in_memory
@@ -23,7 +26,6 @@ from tritonnb.spec import Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from tritonnb.client import Client
     from tritonnb.endpoint import Endpoint
@@ -38,8 +40,8 @@ FOLLOWED = ("models", "repository")
 _CHECKED_FOR_S = 0.1
 
 
-class Deployment(Served):
-    """A tritonserver that serves a spec, from its start to its end.
+class Deployment(Scoring):
+    """A tritonserver that serves a spec, with an entry script in front of it or without, from its start to its end.
 
     Made by `tritonnb.deploy`; a context manager that deletes the deployment at the end. Thread-safe.
 
@@ -67,7 +69,9 @@ class Deployment(Served):
             It does not run any more.
         """
         spec = Spec.from_yaml(record.spec)
-        run = Run(spec, record.folder, record.key, () if spec.models or spec.repository else _in_memory(record.folder))
+        memory = () if spec.models or spec.repository else _in_memory(record.folder)
+        script = EntryScript(spec.name, Path(record.tier) if record.tier else None)
+        run = Run(spec, record.folder, record.key, memory, script=script)
         run.attach(record)
         return cls(run)
 
@@ -90,16 +94,13 @@ class Deployment(Served):
         Interrupted
             Ctrl-C; the deployment goes on starting.
         """
-        shown = 0
+        follow = FollowedLogs(self._run.engine.logs, self._run.script.logs)
 
-        def follow_logs() -> None:
-            nonlocal shown
-            logs = self._run.engine.logs()
-            print(logs[shown:], end="", flush=True)  # noqa: T201  (it is what was asked for)
-            shown = len(logs)
+        def show() -> None:
+            print(follow.more(), end="", flush=True)  # noqa: T201  (it is what was asked for)
 
         try:
-            self.settle(timeout, follow_logs if show_output else lambda: None)
+            self.settle(timeout, show if show_output else lambda: None)
         except KeyboardInterrupt:
             raise Interrupted(f"deployment {self.name!r} is still starting; `delete()` stops it.") from None
 
@@ -133,48 +134,23 @@ class Deployment(Served):
         """All addresses and the key, as client and measurement want them."""
         return self._run.engine.endpoint
 
-    def get_keys(self) -> tuple[str, ...]:
-        """Return the bearer keys; straight to Triton there is one."""
-        return (self._run.key,)
-
     def get_logs(self, num_lines: int = 5000) -> Logs:
-        """Return the last lines of the server's log.
+        """Return the last lines of the server's log and, below it, of the entry script's.
 
         Parameters
         ----------
         num_lines
-            At most so many.
+            At most so many of each.
         """
         if self.state == "stopped":
             raise self._run.gone()
-        return Logs("\n".join(self._run.engine.logs().splitlines()[-num_lines:]))
+        return Logs(both_logs(self._run.engine.logs(), self._run.script.logs(), num_lines))
 
     def health(self) -> Health:
         """Return the state of the server and of every model; also of one that does not run."""
-        return dataclasses.replace(super().health(), restarts=self._run.engine.restarts)
-
-    def regen_key(self, key: str = "Primary", *, timeout: float | None = 300) -> None:
-        """Replace the bearer key, which needs a new server: it is started as `update` starts one.
-
-        Parameters
-        ----------
-        key
-            Azure ML's name of the key; straight to Triton there is one, ``Primary``.
-        timeout
-            How long to wait for the new server, in seconds.
-
-        Raises
-        ------
-        SpecError
-            There is no key of this name.
-        TritonNbError
-            The new server failed; the old one serves, with the old key.
-        """
-        if key.lower() != "primary":
-            raise SpecError(f"There is no key {key!r}.", hint="straight to Triton there is one, 'Primary'.")
-        with self._change(f"A new key for {self.name!r}: its server is started anew") as tick:
-            self._run.client()
-            self._replace_run(self.spec, new_key(), timeout, tick)
+        return dataclasses.replace(
+            super().health(), restarts=self._run.engine.restarts, script=self._run.script.in_words()
+        )
 
     def _models_of(self, client: Client) -> ModelList:
         problems = {model: reason(model, problem) for model, problem in self._run.known_problems().items()}
@@ -283,8 +259,12 @@ class Deployment(Served):
         self._run.unload(model, dependents=dependents)
 
     def reload(self) -> None:
-        """Take over what changed in the sources: new and changed models are loaded, those that are gone unloaded."""
+        """Take over what changed in the sources: new and changed models are loaded, those that are gone unloaded.
+
+        An entry script is started anew: new workers take over once they are ready, and no request is dropped.
+        """
         self._run.reload()
+        self._run.serve_script(lambda: None, anew=True)
 
     def update(self, *, timeout: float | None = 300, **changes: Any) -> None:
         """Change the spec of the running deployment.
@@ -314,8 +294,13 @@ class Deployment(Served):
             if spec.name != self.name:
                 raise SpecError("A deployment cannot be renamed.", hint=f"deploy it anew as {spec.name!r}.")
             self._run.client()
-            if all(getattr(spec, f) == getattr(self.spec, f) for f in type(spec).model_fields if f not in FOLLOWED):
+            self._run.script.prepare(spec, lambda _text, _fraction: tick())
+            changed = {f for f in type(spec).model_fields if getattr(spec, f) != getattr(self.spec, f)}
+            if changed <= {"score"}:
+                self._run.follow_script(spec, tick)
+            elif changed <= {*FOLLOWED, "score"}:
                 self._run.follow(spec, self._memory_for(spec))
+                self._run.serve_script(tick)
             else:
                 self._replace_run(spec, self._run.key, timeout, tick)
 
@@ -349,8 +334,9 @@ class Deployment(Served):
         return () if spec.models or spec.repository else self._run.memory
 
     def _replace_run(self, spec: Spec, key: str, timeout: float | None, each: Callable[[], None]) -> None:
-        old, cells = self._run, self._run.cells.read()
-        new = Run(spec, records.new_folder(self.name), key, self._memory_for(spec), cells)
+        old = self._run
+        taken_over: dict[str, Any] = {"cells": old.cells.read(), "script": old.script}
+        new = Run(spec, records.new_folder(self.name), key, self._memory_for(spec), **taken_over)
         in_place = bool(_fixed_ports(spec) & _fixed_ports(old.spec))
         if in_place:
             self._switch(new)
@@ -363,10 +349,12 @@ class Deployment(Served):
         except BaseException:
             new.stop()
             if in_place:
-                again = Run(old.spec, records.new_folder(self.name), old.key, old.memory, cells)
+                again = Run(old.spec, records.new_folder(self.name), old.key, old.memory, **taken_over)
                 self._switch(again)
                 again.launch()
                 again.settle(timeout, each)
+            else:
+                old.serve_script(lambda: None)
             raise
         old.stop()
 
@@ -404,7 +392,7 @@ class Deployment(Served):
         """Stop the server and remove all that was made for it. May be called again."""
         with self._switching:
             self._deleted = True
-        self._run.stop()
+        self._run.end()
         current.forget(self)
 
     def _running_client(self) -> Client:
@@ -425,7 +413,8 @@ class Deployment(Served):
     def __repr__(self) -> str:
         problems = "".join(f"\n  {line.strip()}" for line in self._run.reasons().splitlines())
         names = "".join(f"\n  {model}: registered as {of}" for model, of in served_from(self.spec).items())
-        return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{names}{problems}"
+        script = f"\n  entry script: {said}" if (said := self._run.script.in_words()) else ""
+        return f"<Deployment {self.name!r}: {self.state}, {self.engine} engine>{names}{problems}{script}"
 
 
 def _fixed_ports(spec: Spec) -> set[int | None]:

@@ -238,7 +238,7 @@ class Models(ABC):
                 with suppress(TritonNbError):  # what cannot be staged again is loaded still
                     self.reload()
                 raise
-            records.write_spec(self.folder, spec.to_yaml())
+            records.change(self.folder, spec=spec.to_yaml())
 
     def _sources(self) -> tuple[Model, ...]:
         return self.memory or models_of(located(self.spec))

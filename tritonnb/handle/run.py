@@ -14,6 +14,7 @@ from tritonnb.client.diagnosis import still_loading
 from tritonnb.engines import engine_for
 from tritonnb.errors import DeploymentError, PortInUseError, ServerError, ServerUnreachableError, TritonNbError
 from tritonnb.handle.models import Models
+from tritonnb.handle.script import Behind, EntryScript
 from tritonnb.handle.served import ANSWER_WITHIN_S
 from tritonnb.supervise import started
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tritonnb.repository import Cell, Model
+    from tritonnb.score import ScriptCell
     from tritonnb.spec import Spec
 
 PORT_TRIES = 3
@@ -48,6 +50,8 @@ class Run(Models):
         Models that are in no file.
     cells
         Models written in notebook cells, taken over from the run before.
+    script
+        The entry script in front of it, taken over from the run before.
     """
 
     def __init__(
@@ -56,10 +60,13 @@ class Run(Models):
         folder: Path,
         key: str,
         memory: tuple[Model, ...] = (),
+        *,
         cells: Mapping[str, Cell] | None = None,
+        script: EntryScript | None = None,
     ) -> None:
         super().__init__(spec, folder, engine_for(spec, folder, key), memory)
         self.key = key
+        self.script = script or EntryScript(spec.name)
         self.error: Exception | None = None
         self._cells_before = dict(cells or {})
         self._restarts = 0  # of those that the server has come back from, as far as was noticed here
@@ -98,6 +105,7 @@ class Run(Models):
         for model, cell in self._cells_before.items():
             self.cells.write(model, cell)
         self._stage()
+        self.script.expect(self.spec)
         self.engine.start()
         endpoint = self.engine.endpoint
         records.write(
@@ -114,6 +122,7 @@ class Run(Models):
                 keep=self.spec.keep,
                 created=time.time(),
                 folder=self.folder,
+                tier=str(self.script.folder or ""),
             )
         )
         self._client = Client(endpoint)
@@ -136,6 +145,25 @@ class Run(Models):
         if self.engine.restarts or self.engine.starting_again:
             raise DeploymentError("tritonserver failed while it loaded the models.", logs=self._last_logs())
         self._check_any_loaded()
+        self.serve_script(self._check_wanted)
+
+    def serve_script(self, each: Callable[[], None], *, cell: ScriptCell | None = None, anew: bool = False) -> None:
+        """Have the entry script, where there is one, ask this server: see `EntryScript.serve`."""
+        self.script.serve(Behind(self.spec, self.engine.endpoint, self.folder), each, cell=cell, anew=anew)
+
+    def follow_script(self, spec: Spec, each: Callable[[], None]) -> None:
+        """Take over a spec that differs in nothing but its entry script."""
+        before, self.spec = self.spec, spec
+        try:
+            self.serve_script(each)
+        except BaseException:
+            self.spec = before
+            raise
+        records.change(self.folder, spec=spec.to_yaml())
+
+    def _check_wanted(self) -> None:
+        if self._stopping.is_set():
+            raise self.gone()
 
     def _wait_until_live(self) -> None:
         # Failures first: whoever else listens at the port of a server that could not be started may never answer.
@@ -157,6 +185,7 @@ class Run(Models):
         while (problems := records.problems(self.folder)) is None:
             if not record.has_owner:
                 self._load_all()
+                self.serve_script(self._check_wanted)
                 return
             if failure := self.failure():
                 raise failure
@@ -165,6 +194,11 @@ class Run(Models):
         self.problems.update(problems)
         self._restarts = self.engine.restarts
         self._look()
+        while record.tier and record.has_owner and not self.script.settled():
+            if self._stopping.wait(0.05):
+                raise self.gone()
+        if record.tier and not self.script.tier:  # whoever was to start it is gone
+            self.serve_script(self._check_wanted)
 
     def settle(self, timeout: float | None, each: Callable[[], None] = lambda: None) -> None:
         """Wait until the server has come up, and raise why it has not.
@@ -206,7 +240,7 @@ class Run(Models):
             return "failed"
         if self._is_coming_back():
             return "starting"
-        return "degraded" if self.known_problems() or self.lost_processes() else "ready"
+        return "degraded" if self.known_problems() or self.lost_processes() or self.script.problem() else "ready"
 
     def failure(self) -> TritonNbError | None:
         """Return why the server no longer runs and will not be started again, or None."""
@@ -278,6 +312,12 @@ class Run(Models):
         self.engine.stop()
         if self._client:
             self._client.close()
+
+    def end(self) -> None:
+        """Stop the server and its entry script's tier. May be called again."""
+        self._stopping.set()
+        self.script.stop()
+        self.stop()
 
     def _last_logs(self) -> str:
         return "\n".join(self.engine.logs().splitlines()[-10:])

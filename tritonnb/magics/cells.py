@@ -1,4 +1,4 @@
-"""``%%triton_model`` and ``%%triton_pbtxt``: models written in cells."""
+"""``%%triton_model``, ``%%triton_pbtxt`` and ``%%triton_score``: models and entry scripts written in cells."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tritonnb.client import ModelConfig, ModelMetadata
     from tritonnb.handle import Deployment
+    from tritonnb.score import Serving
 
 # The line of the magic itself, so that a line of the file has the number that the notebook shows beside it.
 _MAGIC_LINE = "\n"
@@ -24,7 +25,7 @@ _MAGIC_LINE = "\n"
 
 @magics_class
 class CellMagics(Magics):
-    """Models written in cells."""
+    """Models and entry scripts written in cells."""
 
     shell: InteractiveShell  # set by IPython; the base class allows for None
 
@@ -50,6 +51,24 @@ class CellMagics(Magics):
         if options.out:
             self.shell.user_ns[options.out] = config
         return config
+
+    @cell_magic
+    @magic
+    def triton_score(self, options: argparse.Namespace, _: object, cell: str) -> Serving:
+        serving = _target(options.name).write_score(
+            _MAGIC_LINE + cell,
+            pip=options.pip,
+            auth=options.auth,
+            workers=options.workers,
+            threads=options.threads,
+            port=options.port,
+            timeout_s=options.timeout,
+            init_timeout_s=options.init_timeout,
+            source_directory=options.source_directory,
+        )
+        if options.out:
+            self.shell.user_ns[options.out] = serving
+        return serving
 
 
 def _target(name: str | None) -> Deployment:

@@ -157,8 +157,8 @@ def _values(action: argparse.Action | None, word: str, line: _Line, namespace: M
         return []
     if action.dest == "source" and not line.cell:
         return [*_paths(word), *_starting(word, _registered(word) if line.takes_registered() else [])]
-    if action.dest == "config":
-        return _paths(word)
+    if action.dest in {"config", "entry_script", "source_directory"}:
+        return _paths(word, (".py",) if action.dest == "entry_script" else _FILES)
     if action.dest == "registered":
         values = _registered(word)
     elif action.choices:

@@ -222,6 +222,13 @@ def _spec_options(options: argparse.Namespace) -> dict[str, Any]:
     fields = {name: getattr(options, name) for name in ("engine", "gpus", "auth", "keep", "restart")}
     resources = {"cpu_cores": options.cpu_cores, "memory_gb": options.memory_gb}
     server = {"http_port": options.port, "image": options.image, "shm_size": options.shm_size}
-    for section, keys in (("resources", resources), ("server", server)):
+    score = {
+        "entry_script": options.entry_script,
+        "source_directory": options.source_directory,
+        "workers": options.workers,
+        "port": options.score_port,
+    }
+    sections = {"resources": resources, "server": server, "environment": {"pip": options.pip}, "score": score}
+    for section, keys in sections.items():
         fields[section] = {key: value for key, value in keys.items() if value is not None} or None
     return {name: value for name, value in fields.items() if value is not None}

@@ -31,7 +31,20 @@ def _spec(parser: MagicParser) -> None:
     parser.add_argument("--cpu-cores", type=float, metavar="N", help="the container's CPUs (default: no limit)")
     parser.add_argument("--memory-gb", type=float, metavar="GB", help="the container's memory (default: no limit)")
     parser.add_argument("--shm-size", metavar="SIZE", help="the container's shared memory (default: 1g)")
-    _switch(parser, "auth", "ask for the key on health, metadata and inference too")
+    parser.add_argument(
+        "--pip", action="append", metavar="PACKAGE", help="for Python models and the entry script; may be repeated"
+    )
+    parser.add_argument("--entry-script", metavar="FILE", help="a script with init() and run(data), served on /score")
+    parser.add_argument(
+        "--source-directory",
+        metavar="FOLDER",
+        help="where the script and its modules are (default: the current folder)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that run it (default: WORKER_COUNT, else 1)"
+    )
+    parser.add_argument("--score-port", type=int, metavar="N", help="the port of /score; 0: a free one (default: 6789)")
+    _switch(parser, "auth", "ask for the key on health, metadata, inference and /score too")
     _switch(parser, "keep", "outlive the kernel, until deleted")
     parser.add_argument(
         "--restart", choices=["never", "on-failure"], help="start a server that failed again (default: never)"
@@ -251,6 +264,30 @@ def _pbtxt_cell() -> MagicParser:
     return _on(_out(parser))
 
 
+def _score_cell() -> MagicParser:
+    parser = MagicParser(
+        "%%triton_score",
+        "Write the entry script of a deployment in the cell and serve it on /score; run again, it is swapped.",
+        "  %%triton_score demo --workers 2 --pip nltk\n"
+        "  import json\n"
+        "  def init(): ...\n"
+        "  def run(data): return json.loads(data)\n"
+        "It is kept with the deployment; modules beside the notebook can be imported. Triton's address is in\n"
+        "os.environ['TRITON_URL'], as tritonclient.http takes it.",
+    )
+    add = parser.add_argument
+    add("name", nargs="?", help="the deployment (default: the latest)")
+    add("--workers", type=int, metavar="N", help="processes that run it (default: WORKER_COUNT of the spec, else 1)")
+    add("--threads", type=int, metavar="N", help="requests that each of them runs at once (default: 1)")
+    add("--pip", action="append", default=[], metavar="PACKAGE", help="a package that it needs; may be repeated")
+    add("--port", type=int, metavar="N", help="the port of /score; 0 for a free one (default: 6789)")
+    _switch(parser, "auth", "ask for a key on /score")
+    add("--timeout", type=float, metavar="S", help="seconds that a request may take (default: 60)")
+    add("--init-timeout", type=float, metavar="S", help="seconds that init() may take (default: 300)")
+    add("--source-directory", metavar="FOLDER", help="where its modules are (default: the current folder)")
+    return _out(parser)
+
+
 def _connect() -> MagicParser:
     parser = MagicParser(
         "%triton_connect",
@@ -349,6 +386,7 @@ PARSERS: dict[str, MagicParser] = {
         _unload(),
         _model_cell(),
         _pbtxt_cell(),
+        _score_cell(),
         _register(),
         _registered(),
         _connect(),

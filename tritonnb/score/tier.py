@@ -1,0 +1,283 @@
+"""A tier: the supervised processes that run an entry script, in a folder of their own.
+
+::
+
+    plan.json, keys.json    what is to be run, and who may ask; written here
+    state.json, score.log   how it goes; written by the master (foreign/score_master.py)
+    cell.json, scripts/     the script, where it was written in a cell
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tritonnb.engines.options import free_ports
+from tritonnb.errors import DeploymentError, EngineError, EntryScriptError, PortInUseError
+from tritonnb.foreign.score_master import __file__ as MASTER  # noqa: N812  (a constant, whatever Python calls it)
+from tritonnb.score import frames, log
+from tritonnb.score.files import read_json, write_json
+from tritonnb.score.plan import HOST, Plan
+from tritonnb.score.told import Failure, Told
+from tritonnb.supervise import Job, SupervisedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+#: A worker has logged a traceback a moment before its answer arrives, or a moment after it.
+LOGGED_WITHIN_S = 1.0
+_MISSING_MODULE = re.compile(r"No module named '(\w+)")
+
+
+def new_key() -> str:
+    """Return a bearer key that nobody can guess."""
+    return secrets.token_urlsafe(32)
+
+
+class ScoreTier:
+    """The processes of one entry script.
+
+    Parameters
+    ----------
+    folder
+        The tier's own folder. It is removed at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process = SupervisedProcess.attach(folder)
+
+    # Its life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, plan: Plan, keys: tuple[str, ...], *, keep: bool, restart: bool = False) -> None:
+        """Start the master, which starts the workers; `wait` tells what becomes of them.
+
+        Parameters
+        ----------
+        plan
+            What to run.
+        keys
+            The primary and the secondary key.
+        keep
+            Whether it outlives this process.
+        restart
+            Whether a master that dies is started again.
+
+        Raises
+        ------
+        PortInUseError
+            The port is taken.
+        """
+        try:
+            [port] = free_ports((plan.port or None,))
+        except PortInUseError as error:
+            raise _port_in_use(plan.port) from error
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(self.folder / "keys.json", keys)
+        replace(plan, port=port, generation=1).write(self.folder)
+        job = Job(
+            command=[sys.executable, "-I", "-S", MASTER, str(self.folder)],
+            environment=dict(os.environ),
+            log=str(self._log),
+            shared_memory_prefix=f"tritonnb_score_{self.folder.name}_",
+            owner=None if keep else os.getpid(),
+            restart=restart,
+        )
+        self._process = SupervisedProcess.start(job, self.folder)
+
+    def reload(self, plan: Plan, each: Callable[[], None]) -> None:
+        """Have new workers take over, once all of them are ready; until then, and if one fails, those of before serve.
+
+        Parameters
+        ----------
+        plan
+            What to run; its port is not looked at.
+        each
+            Called again and again meanwhile; where it raises, those of before go on.
+
+        Raises
+        ------
+        EntryScriptError
+            The new workers could not be started; those of before serve.
+        """
+        told, before = Told.read(self.folder), self.plan
+        generation = max(before.generation, told.tried if told else 0) + 1
+        try:
+            self._hand_over(replace(plan, port=before.port, generation=generation))
+            self.wait(each)
+        except EntryScriptError:
+            before.write(self.folder)
+            raise
+        except BaseException:
+            self._hand_over(replace(before, generation=generation + 1))  # takes the place of what still boots
+            raise
+
+    def _hand_over(self, plan: Plan) -> None:
+        plan.write(self.folder)
+        if self._process and (pid := self._process.pid):
+            os.kill(pid, signal.SIGHUP)
+
+    def wait(self, each: Callable[[], None] = lambda: None) -> None:
+        """Wait until the workers of the plan serve, and raise why they do not."""
+        generation = self.plan.generation
+        while (told := Told.read(self.folder)) is None or told.generation < generation:
+            if told and told.tried >= generation and told.error:
+                raise self._failed(told.error)
+            if ended := self._ended():
+                raise ended
+            each()
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End all processes and remove the folder. May be called again."""
+        if self._process:
+            self._process.stop()
+
+    # What it is -------------------------------------------------------------------------------------------------------
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started and not stopped, whatever became of its processes."""
+        return self._process is not None and (self.folder / "plan.json").exists()
+
+    @property
+    def port(self) -> int:
+        """Where it answers, from its start to its end."""
+        return self.plan.port
+
+    @property
+    def running(self) -> bool:
+        """Whether its master runs; of a script that could not be started too."""
+        return bool(self._process and self._process.exit_code() is None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its first workers serve, or could not be started."""
+        told = Told.read(self.folder)
+        return self.started and (not self.running or (told is not None and told.state != "starting"))
+
+    @property
+    def kept(self) -> bool:
+        """Whether it outlives the process that started it."""
+        job = read_json(self.folder / "job.json")
+        return bool(job and job["owner"] is None)
+
+    @property
+    def plan(self) -> Plan:
+        """What it runs."""
+        plan = Plan.read(self.folder)
+        if plan is None:
+            raise EngineError("The entry script's tier runs no more.", hint="deploy it again.")
+        return plan
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a path."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The primary and the secondary key."""
+        return tuple(read_json(self.folder / "keys.json") or ())
+
+    def regenerate_key(self, number: int) -> None:
+        """Replace a key, 0 the primary, 1 the secondary: the old one is refused from the next request on."""
+        keys = list(self.keys)
+        keys[number] = new_key()
+        write_json(self.folder / "keys.json", keys)
+
+    def problem(self) -> str:
+        """Return what is wrong with it, in a sentence; empty where all its workers serve."""
+        if ended := self._ended():
+            return str(ended)
+        told = Told.read(self.folder)
+        if told is None:
+            return "it is starting"
+        ready, count = sum(worker.ready for worker in told.workers), self.plan.workers
+        if ready >= count:
+            return ""
+        why = f": {self._failed(told.error)}" if told.error else ""
+        return f"{ready} of its {count} worker{'' if count == 1 else 's'} {'is' if ready == 1 else 'are'} ready{why}"
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of its processes."""
+        total = 0
+        try:
+            master = psutil.Process(self._process.pid if self._process else 0)
+            for process in [master, *master.children(recursive=True)]:
+                total += process.memory_info().rss
+        except psutil.Error:  # one has just ended
+            pass
+        return total
+
+    # What it said -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "score.log"
+
+    def logs(self) -> str:
+        """Return its log so far."""
+        return log.read(self._log)
+
+    def traceback_of(self, request: str) -> str:
+        """Return the traceback of a request that failed in the script; empty where none is logged."""
+        deadline = time.monotonic() + LOGGED_WITHIN_S
+        while not (found := log.traceback_in(log.lines_of(self._log, request))) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        plan = self.plan
+        return frames.shown(found, plan.entry_script, plan.shown_as)
+
+    def reason(self, traceback: str) -> str:
+        """Return the error of a traceback, with the script's own lines."""
+        plan = self.plan
+        return frames.reason(traceback, plan.entry_script, plan.shown_as)
+
+    def _ended(self) -> DeploymentError | None:
+        """Return why the master runs no more, or None while it does."""
+        code = self._process.exit_code() if self._process else -signal.SIGKILL
+        if code is None:
+            return None
+        told = Told.read(self.folder)
+        if told and told.error and told.error.kind == "port":
+            return DeploymentError(str(_port_in_use(told.port or self.plan.port)))
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        last = "\n".join(self.logs().splitlines()[-10:])
+        return DeploymentError(f"The tier of the entry script {how}.", logs=last, hint="`restart()` starts it again.")
+
+    def _failed(self, failure: Failure) -> EntryScriptError:
+        """Say in the script's own words why it could not be started."""
+        script = "The entry script"
+        what = {
+            "import": f"{script} could not be imported",
+            "init": f"{script}'s init() failed",
+            "timeout": f"{script} did not start in time",
+        }.get(failure.kind, f"{script} could not be started")
+        plan = self.plan
+        told = self.reason(failure.traceback) if failure.traceback else failure.message
+        missing = _MISSING_MODULE.search(told)
+        return EntryScriptError(
+            f"{what}: {told}",
+            traceback=frames.shown(failure.traceback, plan.entry_script, plan.shown_as),
+            hint=f"a package of its own: `environment: {{pip: [{missing[1]}]}}` (`--pip {missing[1]}`)."
+            if missing
+            else "give it longer with `init_timeout_s`."
+            if failure.kind == "timeout"
+            else "",
+        )
+
+
+def _port_in_use(port: int) -> PortInUseError:
+    return PortInUseError(
+        f"Port {port} of {HOST}, where the entry script is to answer, is taken or not allowed.",
+        hint="choose another with `score: {port: ...}` (`%%triton_score --port`); 0 is a free one.",
+    )
