@@ -10,7 +10,9 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import perf_analyzer
@@ -27,7 +29,11 @@ from tritonnb.measure.running import RunningLoad
 from tritonnb.measure.stability import Rule
 from tritonnb.measure.sweep import measure
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROUNDS = 5
+WHO = ("perf_analyzer", "tritonnb")
 #: By concurrency: throughput at least, p50 and client CPU at most, each as a share of perf_analyzer's.
 BARS = {
     1: (1.3, 0.75, 0.5),
@@ -97,7 +103,7 @@ def tiny() -> bytes:
 
 def ours(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1, interval_s: int = 1) -> Seen:
     """Measure with tritonnb, by the same windows as perf_analyzer."""
-    before = perf_analyzer.children_cpu() + time.process_time()
+    before = perf_analyzer.children_cpu() + time.process_time(), answered(deployment, model)
     [point] = measure(
         deployment.endpoint,
         model,
@@ -105,19 +111,27 @@ def ours(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1
         concurrency=[concurrency],
         rule=Rule(interval_s, min_requests=0, max_windows=3, tolerance=9),
     ).points
-    cpu = perf_analyzer.children_cpu() + time.process_time() - before
+    cpu = perf_analyzer.children_cpu() + time.process_time() - before[0]
     assert point.latency is not None
     assert point.server is not None
     latency = (point.latency.mean_us, point.latency.p50_us, point.latency.p99_us)
     server = point.server
     split = (server.queue_us, server.compute_input_us, server.compute_infer_us, server.compute_output_us)
-    return Seen(point.requests_per_s, *(us / 1e6 for us in (*latency, *split)), cpu)
+    cpu_per_request = cpu / (answered(deployment, model) - before[1])
+    return Seen(point.requests_per_s, *(us / 1e6 for us in (*latency, *split)), cpu_per_request)
 
 
 def theirs(deployment: tn.Deployment, model: str, concurrency: int, batch: int = 1, interval_s: int = 1) -> Seen:
     """Measure with perf_analyzer."""
     address = deployment.url.partition("//")[2]
-    return perf_analyzer.measure(address, model, concurrency, batch=batch, interval_s=interval_s)
+    return perf_analyzer.measure(
+        address,
+        model,
+        concurrency,
+        batch=batch,
+        interval_s=interval_s,
+        answered=lambda: answered(deployment, model),
+    )
 
 
 def answered(deployment: tn.Deployment, model: str) -> int:
@@ -125,22 +139,27 @@ def answered(deployment: tn.Deployment, model: str) -> int:
     return sum(version["inference_stats"]["success"]["count"] for version in deployment.statistics(model))
 
 
+def in_turn(deployment: tn.Deployment, *load: Any) -> list[tuple[Seen, Seen]]:
+    """Measure a load with perf_analyzer and with tritonnb, again and again."""
+    return [(theirs(deployment, *load), ours(deployment, *load)) for _ in range(ROUNDS)]
+
+
 def speed(deployment: tn.Deployment) -> int:
     """Compare throughput, p50 and client CPU on the tiny model."""
-    series, targets = [], []
+    series: list[Series] = []
+    targets: list[Target] = []
     for concurrency, (throughput, p50, cpu) in BARS.items():
-        runs: dict[str, list[tuple[Seen, float]]] = {"perf_analyzer": [], "tritonnb": []}
-        for _ in range(ROUNDS):
-            for who, how in zip(runs, (theirs, ours), strict=True):
-                before = answered(deployment, "tiny")
-                seen = how(deployment, "tiny", concurrency)
-                runs[who].append((seen, seen.cpu / (answered(deployment, "tiny") - before)))
-        for who, rounds in runs.items():
+        try:
+            rounds = in_turn(deployment, "tiny", concurrency)
+        except RuntimeError as error:  # what was measured at the others counts all the same
+            targets.append(Target(f"concurrency {concurrency}: measured", str(error), met=False))
+            continue
+        for who, runs in zip(WHO, zip(*rounds, strict=True), strict=True):
             name = f"{concurrency:2} {who}"
             series += [
-                Series(f"{name}, requests/s", tuple(seen.requests_per_s for seen, _ in rounds), "/s", 1),
-                Series(f"{name}, p50", tuple(seen.p50 for seen, _ in rounds), "us", 1e6),
-                Series(f"{name}, client CPU per request", tuple(cpu for _, cpu in rounds), "us", 1e6),
+                Series(f"{name}, requests/s", tuple(seen.requests_per_s for seen in runs), "/s", 1),
+                Series(f"{name}, p50", tuple(seen.p50 for seen in runs), "us", 1e6),
+                Series(f"{name}, client CPU per request", tuple(seen.cpu_per_request for seen in runs), "us", 1e6),
             ]
         (theirs_rate, theirs_p50, theirs_cpu), (rate, ours_p50, ours_cpu) = (
             (one.median for one in series[-6:][i : i + 3]) for i in (0, 3)
@@ -160,9 +179,7 @@ def proof(deployment: tn.Deployment) -> int:
     for model, concurrency, batch in (("sleeper", 1, 1), ("sleeper", 4, 1), (samples.MODEL_NAME, 1, 8)):
         about = f"{model}, batch {batch}, concurrency {concurrency}"
         ours(deployment, model, concurrency, batch)  # the model's first requests
-        rounds = [
-            [how(deployment, model, concurrency, batch, PROOF_S) for how in (theirs, ours)] for _ in range(ROUNDS)
-        ]
+        rounds = in_turn(deployment, model, concurrency, batch, PROOF_S)
         for field, within in WITHIN.items():
             pair = [
                 Series(
@@ -170,7 +187,7 @@ def proof(deployment: tn.Deployment) -> int:
                     tuple(getattr(seen, field) for seen in runs),
                     *(("/s", 1) if field == "requests_per_s" else ("ms", 1e3)),
                 )
-                for who, runs in zip(("perf_analyzer", "tritonnb"), zip(*rounds, strict=True), strict=True)
+                for who, runs in zip(WHO, zip(*rounds, strict=True), strict=True)
             ]
             series += pair
             differ = pair[1].median / pair[0].median - 1 if pair[0].median else 0.0
@@ -223,7 +240,16 @@ def main() -> int:
     ):
         perf_analyzer.install(home())
         ours(deployment, "tiny", 1)  # imports, and the server's first requests
-        return max(parts[name](deployment) for name in sys.argv[1:] or parts)
+        return max([run(parts[name], deployment) for name in sys.argv[1:] or parts])
+
+
+def run(part: Callable[[tn.Deployment], int], deployment: tn.Deployment) -> int:
+    """Run a part; one that fails leaves the others their turn."""
+    try:
+        return part(deployment)
+    except Exception:  # noqa: BLE001  (whatever it is, it is shown)
+        traceback.print_exc()
+        return 1
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Target:
 def publish(benchmark: str, about: str, series: list[Series], *targets: Target) -> int:
     """Print the table, write ``bench-results/<benchmark>.json`` and return the process's exit status."""
     print(f"\n{benchmark}: {about}")
-    width = max(len(one.name) for one in series)
+    width = max((len(one.name) for one in series), default=0)
     print(f"  {'':{width}}  {'median':>10}  {'least':>10}  {'most':>10}   runs")
     for one in series:
         shown = (one.per_unit * value for value in (one.median, min(one.values), max(one.values)))
