@@ -238,10 +238,7 @@ class Deployment(Scoring):
 
     def measure(self, model: str, *, instances: Sequence[int] = (), **options: Any) -> Report:
         """Measure how fast a model answers, as `Served.measure` does; the report keeps the deployment's spec."""
-        # A report is passed on; what stands in environment variables may be secret.
-        env = dict.fromkeys(self.spec.server.env, "...")
-        spec = self.spec.replace(server={"env": env}).to_yaml()
-        return super().measure(model, instances=instances, **{"spec": spec, **options})
+        return super().measure(model, instances=instances, **{"spec": self._spec_to_pass_on(), **options})
 
     def _laying_over(self, model: str) -> AbstractContextManager[Callable[[str], object]]:
         return self._run.laying_over(model)

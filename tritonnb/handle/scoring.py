@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from tritonnb.measure.report import Report
     from tritonnb.score import ScoreTier
     from tritonnb.spec import Spec
 
@@ -123,6 +125,48 @@ class Scoring(Served):
         from tritonnb.score.asking import ask  # noqa: PLC0415  (only where there is a script)
 
         return ask(self._running_tier(), data, timeout=timeout)
+
+    def measure_run(self, data: object, **options: Any) -> Report:
+        """Measure how fast the entry script answers, under every load. It is called once before, to see that it does.
+
+        The load is sent by a process of its own. Ctrl-C ends it; what was measured until then is returned.
+
+        Parameters
+        ----------
+        data
+            What is sent, as `run` sends it: the same request again and again.
+        **options
+            ``concurrency=[1, 4]``, ``rates=[100]``, ``budget_s=60`` and all others of
+            `tritonnb.measure.scoring.measure_run`.
+
+        Returns
+        -------
+        Report
+            As `measure` returns it, without the server's account of the time.
+
+        Raises
+        ------
+        ScoringError
+            The script failed, with its own traceback, or refused the request.
+        SpecError
+            A load that cannot be.
+        DeploymentError
+            There is no entry script, or it is not ready.
+        """
+        from tritonnb.measure.scoring import measure_run  # noqa: PLC0415  (measuring imports numpy)
+        from tritonnb.score.asking import Body, address_of, ask  # noqa: PLC0415  (as in `run`)
+
+        tier, body = self._running_tier(), Body.of(data)
+        ask(tier, data, timeout=options.get("timeout_s"))
+        told = {"name": f"{self.name}/score", "spec": self._spec_to_pass_on()}
+        scoring = replace(address_of(tier), url=self.scoring_uri)
+        return measure_run(scoring, body.content, headers={"Content-Type": body.kind}, **{**told, **options})
+
+    def _spec_to_pass_on(self) -> str:
+        """Return the spec for a report, which is passed on: what stands in environment variables may be secret."""
+        spec = self.spec
+        hidden = [dict.fromkeys(variables, "...") for variables in (spec.server.env, spec.environment.variables)]
+        return spec.replace(server={"env": hidden[0]}, environment={"variables": hidden[1]}).to_yaml()
 
     def _running_tier(self) -> ScoreTier:
         self._run.client()  # raises why there is nothing to talk to

@@ -75,6 +75,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"there is none for {type(value).__name__}")
 
 
+def address_of(tier: ScoreTier) -> Endpoint:
+    """Return where a tier answers, without a path, and its primary key where it asks for one."""
+    headers = {"Authorization": f"Bearer {tier.keys[0]}"} if tier.plan.auth else {}
+    return Endpoint(tier.url, headers=headers)
+
+
 def ask(tier: ScoreTier, data: object, *, timeout: float | None = None) -> Any:
     """Send data to a tier's script and return its answer.
 
@@ -99,9 +105,8 @@ def ask(tier: ScoreTier, data: object, *, timeout: float | None = None) -> Any:
     ServerUnreachableError
         No answer came.
     """
-    body, plan = Body.of(data), tier.plan
-    headers = {"Authorization": f"Bearer {tier.keys[0]}"} if plan.auth else {}
-    transport = Transport(Endpoint(tier.url, headers=headers), timeout or plan.timeout_s + _GRACE_S)
+    body = Body.of(data)
+    transport = Transport(address_of(tier), timeout or tier.plan.timeout_s + _GRACE_S)
     try:
         answer = transport.request(
             "POST", "score", [body.content], headers={"Content-Type": body.kind, "Connection": "close"}, again=False

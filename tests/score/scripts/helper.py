@@ -1,5 +1,0 @@
-"""Beside the script."""
-
-
-def twice(value):
-    return value * 2
