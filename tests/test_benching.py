@@ -62,6 +62,12 @@ def test_grpc_is_measured_at_its_own_address(server, key):
     assert "over grpc" in done.stdout
 
 
+def test_inputs_may_lie_in_shared_memory_with_a_shape_of_their_own(server, key):
+    done = bench(server.url, "square", "--shape", "x=4", "--shared-memory", "--requests", "20", key=key)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Measured square: 1 point over http, inputs in shared memory")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -69,6 +75,8 @@ def test_grpc_is_measured_at_its_own_address(server, key):
         (["square", "--batch", "0"], "batch"),
         (["square", "--batch", "x"], "--batch 'x' cannot be read"),
         (["square", "--concurrency", "1000000"], "connections"),
+        (["square", "--shape", "4"], "write it as --shape x="),
+        (["square", "--shape", "y=4"], "'y'"),
         (["square", "--protocol", "grpc"], "gRPC"),
     ],
 )

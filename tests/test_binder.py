@@ -56,3 +56,13 @@ def test_scripts_are_executable_stop_at_the_first_error_and_are_right_bash(scrip
     assert text.startswith("#!/bin/bash\n")
     assert re.search(r"^set -e", text, re.MULTILINE)
     subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_the_packages_that_the_notebooks_ask_for_are_built_into_the_image():
+    notebooks = "".join(path.read_text() for path in (ROOT / "notebooks").glob("*.ipynb"))
+    asked = set(re.findall(r"pip: \[(.*?)\]", notebooks))
+    built = {
+        packages.replace("'", "")
+        for packages in re.findall(r"overlay\(\[(.*?)\]\)", (BINDER / "postBuild").read_text())
+    }
+    assert asked == built

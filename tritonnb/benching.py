@@ -33,6 +33,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", metavar="N", help="so many per point, in place of windows until they agree")
     parser.add_argument("--protocol", default="http", choices=["http", "grpc"], help="(default: %(default)s)")
     parser.add_argument("--zeros", action="store_true", help="inputs of zeros (default: random from the metadata)")
+    parser.add_argument(
+        "--shape", action="append", metavar="INPUT=3,4", help="of an input made up that takes any; may be repeated"
+    )
+    parser.add_argument(
+        "--shared-memory", action="store_true", help="large inputs: in this machine's shared memory, in place of sent"
+    )
     parser.add_argument("--interval", metavar="S", help="seconds of a window")
     parser.add_argument("--warm-up", metavar="S", help="seconds of each point that do not count")
     parser.add_argument("--budget", metavar="S", help="seconds that all points together may take")
@@ -66,6 +72,10 @@ def arguments(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("--poisson is about a rate.", hint="add --rate 100.")
     if options.zeros:
         found["inputs"] = "zeros"
+    if options.shape:
+        found["shapes"] = dict(_shape(text) for text in options.shape)
+    if options.shared_memory:
+        found["shared_memory"] = True
     if options.requests:
         found["requests"] = _number("--requests", options.requests, int)
     if options.interval:
@@ -125,6 +135,13 @@ def numbers(option: str, text: str, kind: Callable[[str], float]) -> list[float]
     if not listed:
         raise UsageError(f"{option} {text!r} holds no number.", hint=f"write {option} 1,2,4.")
     return listed
+
+
+def _shape(text: str) -> tuple[str, list[float]]:
+    name, equals, sizes = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--shape {text!r} names no input.", hint="write it as --shape x=3,224,224.")
+    return name, numbers("--shape", sizes, int)
 
 
 def _number(option: str, text: str, kind: Callable[[str], float]) -> float:

@@ -46,6 +46,12 @@ def test_a_rate_is_measured_in_place_of_a_concurrency(serving):
     assert [(p.concurrency, p.request_rate) for p in report.points] == [(None, 200)]
 
 
+def test_large_inputs_may_lie_in_shared_memory(serving):
+    report = serving.run("%triton_bench square --shape x=4 --shared-memory --requests 20")
+    assert report.settings["shared_memory"]
+    assert [(p.requests, p.failed) for p in report.points] == [(20, 0)]
+
+
 def test_counts_of_instances_are_measured_and_taken_back(serving):
     before = tn.deployment("serving").config("square")
     report = serving.run("%triton_bench square --instances 1,3 --requests 30")
@@ -72,6 +78,9 @@ def test_what_to_change_is_shown_and_nothing_is_changed(serving, capsys):
         ("--json no/such/folder/r.json", "there is no such folder"),
         ("--chart r.doc", r"known: \.pdf, \.png, \.svg"),
         ("x=[1,2]", r"give a variable: x=\$array"),
+        ("--shape x=a", "--shape 'a' cannot be read"),
+        ("--shape 4", "names no input"),
+        ("x=$x --zeros", "about inputs made up"),
         ("--concurency 2", "--concurrency"),
         ("--budget soon", "--budget 'soon' cannot be read"),
     ],

@@ -208,11 +208,18 @@ def test_reports_without_a_common_load_are_told_so():
 @pytest.mark.usefixtures("full_output")
 def test_a_comparison_says_what_else_differs():
     before = report((1,), (1,))
-    after = report((1,), (1,), config={**before.config, "max_batch_size": 4}, machine={"cpus": "8"})
+    after = report(
+        (1,),
+        (1,),
+        config={**before.config, "max_batch_size": 4},
+        machine={"cpus": "8"},
+        settings={**before.settings, "shared_memory": True},
+    )
     shown = repr(before.compare(after))
     assert "167 → 167 (+0%)" in shown
     assert "The configuration differs: max_batch_size was 8, is 4." in shown
     assert "The machine differs: cpus was 2, is 8." in shown
+    assert "The setting differs: shared_memory was unknown, is True." in shown
     assert '<img alt="' in before.compare(after)._repr_html_()
 
 

@@ -150,8 +150,13 @@ def test_an_open_shape_must_be_given(measured):
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_inputs_may_lie_in_shared_memory(measured, protocol):
     x = np.arange(80, dtype=np.float32).reshape(20, 4)
+
+    def left_behind():
+        return list(Path("/dev/shm").glob(f"tritonnb_client_{os.getpid()}_*"))
+
+    seen = []
     with Client(measured.endpoint) as client:
-        [point] = measure(
+        report = measure(
             measured.endpoint,
             "square",
             inputs={"x": x},
@@ -159,12 +164,16 @@ def test_inputs_may_lie_in_shared_memory(measured, protocol):
             requests=9,
             shared_memory=True,
             protocol=protocol,
-        ).points
+            on_point=lambda _: seen.append((len(client.system_shared_memory()), left_behind())),
+        )
         assert client.system_shared_memory() == []
+    assert seen == [(3, [])]  # a process that is killed meanwhile would leave no file either
+    assert f"over {protocol}, inputs in shared memory" in repr(report)
+    [point] = report.points
     assert not point.errors
     assert point.requests == 9
     assert set(point.executed_batches) == {8}
-    assert not list(Path("/dev/shm").glob(f"tritonnb_client_{os.getpid()}_*"))
+    assert not left_behind()
 
 
 @engine

@@ -89,7 +89,7 @@ def _shape(
         raise SpecError(
             f"The input {tensor.name!r} of model {metadata.name!r} has the open shape {shape_text(inner)}, so its "
             "size must be said.",
-            hint=f"shapes={{{tensor.name!r}: {example}}}, on a magic's line "
+            hint=f"shapes={{{tensor.name!r}: {example}}}, on a line "
             f"--shape {tensor.name}={','.join(map(str, example))}; or give arrays of your own.",
         )
     return (batch_size, *inner) if metadata.batched else inner

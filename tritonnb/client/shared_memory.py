@@ -166,6 +166,7 @@ class SharedMemory:
             for place, tensor in zip(places, tensors, strict=True):
                 view[place.offset : place.offset + place.size] = tensor
         region.register(client)
+        region.unlink()  # the server has mapped it: nothing is left behind, however this process ends
         return [region.parameters(place) for place in places]
 
     def close(self) -> None:

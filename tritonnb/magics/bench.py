@@ -36,6 +36,8 @@ class BenchMagics(Magics):
     def triton_bench(self, options: argparse.Namespace, namespace: Mapping[str, Any]) -> Report:
         limit, asked = p95_ms(options.p95), arguments(options)
         if options.inputs:
+            if options.zeros or options.shape:
+                raise UsageError("--zeros and --shape are about inputs made up.", hint="leave them out, or your own.")
             asked["inputs"] = _arrays(dict(pair.resolve(namespace) for pair in options.inputs))
         if options.instances:
             asked["instances"] = numbers("--instances", options.instances, int)

@@ -131,6 +131,7 @@ def _differences(before: Report, after: Report) -> list[str]:
         "model": ({"name": before.model}, {"name": after.model}),
         "protocol": ({"name": before.protocol}, {"name": after.protocol}),
         "load": ({"mode": before.mode}, {"mode": after.mode}),
+        "setting": (before.settings, after.settings),
         "configuration": (before.config, after.config),
         "versions": (before.versions, after.versions),
         "machine": (before.machine, after.machine),

@@ -240,7 +240,8 @@ class Report:
         points = f"{len(self.points)} point{'s' * (len(self.points) != 1)}"
         version = f", version {self.version}" if self.version else ""
         early = f", ended early: {self.ended_early}" if self.ended_early else ""
-        return f"Measured {self.model}{version}: {points} over {self.protocol}{early}"
+        placed = ", inputs in shared memory" if self.settings.get("shared_memory") else ""
+        return f"Measured {self.model}{version}: {points} over {self.protocol}{placed}{early}"
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         return shown(

@@ -4,6 +4,7 @@ import json
 
 from werkzeug.wrappers import Response
 
+from .contrib import raw_request
 from .messages import Answer
 
 __all__ = ["AMLResponse"]
@@ -43,13 +44,11 @@ class AMLResponse(Response):
 
 
 def answer_of(response, request):
-    """Return a werkzeug response as the host sends it."""
+    """Return a werkzeug response as the host sends it; one in pieces is sent whole, for run() ends with its last."""
     if response.status_code >= SERVER_ERROR:
         response.headers["x-ms-run-function-failed"] = "True"
-    body = b"" if request.method == "HEAD" else response.get_data()
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in response.headers.items()
-        if name.lower() != "content-length"
-    ]
-    return Answer(response.status_code, body, headers)
+    pieces, _, headers = response.get_wsgi_response(raw_request(request).environ)
+    sent = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    body = b"".join(pieces)
+    response.close()
+    return Answer(response.status_code, body, [pair for pair in sent if pair[0] != b"content-length"])

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from .swagger import Swagger
 
 ID_LIMIT = 100  # characters
+WITHOUT_BODY = (204, 304)
 METHODS = {
     "/": ("GET", "HEAD", "OPTIONS"),
-    "/score": ("GET", "OPTIONS", "POST"),
+    "/score": ("GET", "HEAD", "OPTIONS", "POST"),
     "/swagger.json": ("GET", "HEAD", "OPTIONS"),
 }
 NOT_FOUND = (
@@ -90,7 +91,9 @@ class App:
                 rest_of_body = True
             except _GoneError:
                 return
-        sent = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), *id_headers]
+        sent = [*answer.headers, *id_headers]
+        if answer.status not in WITHOUT_BODY:
+            sent.append((b"content-length", b"%d" % len(answer.body)))
         sent += self._cross_origin.headers(headers)
         if (trace_id := headers.get(b"traceid")) is not None:
             sent.append((b"traceid", trace_id))

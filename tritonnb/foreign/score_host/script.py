@@ -199,5 +199,7 @@ def _by_name(request: Request, parameters: list[inspect.Parameter]) -> dict[str,
 
 
 def _only_post(request: Request) -> None:
-    if request.method != "POST":  # OPTIONS, the only other one that comes so far
+    if request.method == "OPTIONS":
         raise _InputError(Answer(200, b"", [HTML, (b"x-ms-run-function-failed", b"False")]))
+    if request.method != "POST":  # HEAD, which only a raw run() may answer
+        raise _InputError(Answer.refusal(405, "Method not allowed"))

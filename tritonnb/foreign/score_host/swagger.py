@@ -100,8 +100,8 @@ def _routes(health: dict, score: dict, swagger: dict) -> dict[str, dict]:
 def _second(given: dict, returned: dict) -> dict[str, Any]:
     failure = {"description": FAILS, "schema": {"$ref": "#/definitions/ErrorResponse"}}
 
-    def responses(schema):
-        return {"responses": {"200": {"description": WORKS, "schema": schema}, "default": failure}}
+    def responses(schema, **more):
+        return {"responses": {"200": {"description": WORKS, "schema": schema, **more}, "default": failure}}
 
     payload = {"name": "serviceInputPayload", "in": "body", "schema": {"$ref": "#/definitions/ServiceInput"}}
     version = {"name": "version", "in": "query", "required": False, "type": "integer", "enum": [2, 3]}
@@ -113,7 +113,7 @@ def _second(given: dict, returned: dict) -> dict[str, Any]:
         "produces": ["application/json"],
         "securityDefinitions": {"Bearer": BEARER},
         "paths": _routes(
-            responses({"type": "string"}),
+            responses({"type": "string"}, examples={"application/json": "Healthy"}),
             {"security": [{"Bearer": []}], "parameters": [payload]}
             | responses({"$ref": "#/definitions/ServiceOutput"}),
             {"parameters": [version]} | responses({"type": "string"}),
@@ -140,8 +140,9 @@ def _third(given: dict, returned: dict, version: str) -> dict[str, Any]:
         "info": _information(),
         "security": [{"Bearer": []}],
         "paths": _routes(
-            responses({"type": "string"}, "text/plain"),
-            {"requestBody": content(named("ServiceInput"))} | responses(named("ServiceOutput"), "application/json"),
+            responses({"type": "string", "example": "Healthy"}, "text/plain"),
+            {"security": [{"Bearer": []}], "requestBody": content(named("ServiceInput"))}
+            | responses(named("ServiceOutput"), "application/json"),
             {"parameters": [which]} | responses({"type": "string"}, "text/plain"),
         ),
         "components": {

@@ -1,0 +1,5 @@
+"""Beside the script."""
+
+
+def twice(value):
+    return value * 2
