@@ -158,7 +158,8 @@ def left_behind() -> set[str]:
                 left.add(f"process {process.pid}: {' '.join(command)}")
         except (psutil.Error, OSError):  # it ended in the meantime, or is another user's
             continue
-    deployments = Path(os.environ["TRITONNB_HOME"], "deployments").glob("*")
+    deployments = [*Path(os.environ["TRITONNB_HOME"]).glob("deployments/*")]
+    deployments += Path(os.environ["TRITONNB_HOME"]).glob("score/*")
     regions = (region for region in SHARED_MEMORY.glob(f"{REGION_PREFIX}*") if os.access(region, os.W_OK))
     from docker_session import DOCKER  # a plugin: imported by pytest after this file
 

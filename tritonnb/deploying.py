@@ -123,7 +123,7 @@ def launch(
             if wait:
                 handle.settle(timeout, progress.tick)
             if reused and handle.state != "starting":
-                handle.reload()
+                handle.follow_sources()
         except BaseException as error:
             run.end()
             if handle and not reused:

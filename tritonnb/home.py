@@ -4,6 +4,7 @@
 
     engines/<key>/          one built engine environment each (environments.py)
     deployments/<id>/       one running deployment each: staged repository, backends, log
+    score/<id>/             the tier of an entry script each (score/)
     registry/               the registered models (registry/)
     cache/                  what can be made again (sample models)
 """

@@ -363,3 +363,42 @@ def test_a_container_with_shared_memory_of_its_own_says_how_to_share_it(reposito
     ):
         deployment.infer("square", {"x": X}, shared_memory=memory)
     assert "shared_memory: true" in caught.value.hint
+
+
+SCORE = """\
+import json, os
+import numpy
+import tritonclient.http as http
+
+KEY = {"Authorization": os.environ["TRITON_AUTHORIZATION"]}
+
+def init():
+    global client
+    client = http.InferenceServerClient(os.environ["TRITON_URL"])
+    assert client.is_server_ready(headers=KEY)
+
+def run(data):
+    x = numpy.array(json.loads(data), numpy.float32)
+    tensor = http.InferInput("x", x.shape, "FP32")
+    tensor.set_data_from_numpy(x)
+    return client.infer("square", [tensor], headers=KEY).as_numpy("y").tolist()
+"""
+
+
+def test_an_entry_script_stands_in_front_of_the_server_and_survives_its_change(repository, tmp_path, engine):
+    (tmp_path / "score.py").write_text(SCORE)
+    score = {"entry_script": "score.py", "source_directory": tmp_path, "port": 0, "workers": 2}
+    with tn.deploy(repository, name="scored-both", auth=True, score=score, **engine) as deployment:
+        uri, url, keys = deployment.scoring_uri, deployment.url, deployment.get_keys()
+        np.testing.assert_array_equal(deployment.run(X), X * X)
+
+        deployment.restart()
+
+        assert (deployment.scoring_uri, deployment.get_keys()) == (uri, keys)
+        assert deployment.url != url
+        np.testing.assert_array_equal(deployment.run(X), X * X)
+        deployment.write_score("def init(): pass\ndef run(data): return 'from a cell'\n", port=0)
+        deployment.update(restart="on-failure")
+        assert (deployment.run(""), deployment.scoring_uri) == ("from a cell", uri)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(uri)

@@ -118,10 +118,11 @@ def left_behind():
     """Tell what a deployment of some name has on this machine: folders, shared-memory regions, processes."""
 
     def look(name: str) -> list[object]:
-        folders = list((home() / "deployments").glob(f"{name}-*"))
+        folders = [*home().glob(f"deployments/{name}-*"), *home().glob(f"score/{name}-*")]
         regions = list(Path("/dev/shm").glob(f"tritonnb_{name}-*"))
         commands = ((process, " ".join(process.info["cmdline"] or [])) for process in psutil.process_iter(["cmdline"]))
-        return [*folders, *regions, *(process for process, command in commands if f"deployments/{name}-" in command)]
+        ours = (f"deployments/{name}-", f"score/{name}-")
+        return [*folders, *regions, *(process for process, command in commands if any(our in command for our in ours))]
 
     return look
 

@@ -172,13 +172,13 @@ class Traces:
 
     def __call__(self) -> list[str]:
         """Return what is there now: processes, folders, shared-memory regions, listening ports."""
-        ours = str(home() / "deployments" / f"{self.name}-")
+        ours = [str(home() / kind / f"{self.name}-") for kind in ("deployments", "score")]
         processes = [
             f"process {' '.join(process.info['cmdline'])[:120]}"
             for process in psutil.process_iter(["cmdline"])  # a zombie has no command line
-            if ours in " ".join(process.info["cmdline"] or [])
+            if any(our in " ".join(process.info["cmdline"] or []) for our in ours)
         ]
-        folders = [f"folder {folder}" for folder in (home() / "deployments").glob(f"{self.name}-*")]
+        folders = [f"folder {folder}" for our in ours for folder in Path(our).parent.glob(f"{self.name}-*")]
         regions = [f"region {region}" for region in Path("/dev/shm").glob(f"tritonnb_{self.name}-*")]
         return [*processes, *folders, *regions, *(f"port {port}" for port in self.ports if listens(port))]
 

@@ -21,6 +21,9 @@ _COUNTED = re.compile(r"_(success|failure|count)$")
 _SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _SAYING_NOTHING: tuple[object, ...] = ("", 0, None, [], {}, "FORMAT_NONE", "PRIORITY_DEFAULT")
 _LOG_PREFIX = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ ", re.MULTILINE)
+# Of an entry script's log: when, and in which request; how long that took.
+_SCRIPT_PREFIX = re.compile(r"^[\d-]+T[\d:.]+Z (\[worker \d+\]) \[[^\]]*\] ?", re.MULTILINE)
+_SCRIPT_TIME = re.compile(r"^(\[worker \d+\] [A-Z]+ \S+ \d{3}) [\d.]+ms", re.MULTILINE)
 
 
 class ModelList(list[ModelState]):
@@ -157,7 +160,10 @@ class Logs(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return _LOG_PREFIX.sub(r"\1 ", str(self)) if stable_output() else str(self)
+        if not stable_output():
+            return str(self)
+        of_script = _SCRIPT_TIME.sub(r"\1", _SCRIPT_PREFIX.sub(r"\1 ", str(self)))
+        return _LOG_PREFIX.sub(r"\1 ", of_script)
 
 
 def _without_empty(value: Any) -> Any:

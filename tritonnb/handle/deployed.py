@@ -263,6 +263,11 @@ class Deployment(Scoring):
         self._run.reload()
         self._run.serve_script(lambda: None, anew=True)
 
+    def follow_sources(self) -> None:
+        """Do what `reload` does, but leave an entry script alone whose files have not changed."""
+        self._run.reload()
+        self._run.serve_script(lambda: None, anew=self._run.script.outdated())
+
     def update(self, *, timeout: float | None = 300, **changes: Any) -> None:
         """Change the spec of the running deployment.
 

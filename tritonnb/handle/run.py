@@ -195,6 +195,8 @@ class Run(Models):
         self._restarts = self.engine.restarts
         self._look()
         while record.tier and record.has_owner and not self.script.settled():
+            if failure := self.failure():
+                raise failure
             if self._stopping.wait(0.05):
                 raise self.gone()
         if record.tier and not self.script.tier:  # whoever was to start it is gone
@@ -217,7 +219,7 @@ class Run(Models):
             if settled and (self.error or self._stopping.is_set() or self.failure() or not self._is_coming_back()):
                 break
             if deadline and time.monotonic() > deadline:
-                slow = ", ".join(map(repr, still_loading(self.engine.logs())))
+                slow = ", ".join(map(repr, still_loading(self.engine.logs()))) or self.script.slow()
                 raise DeploymentError(
                     f"Deployment {self.spec.name!r} was not ready after {timeout:g} s"
                     + (f": {slow} is still loading." if slow else "."),

@@ -7,9 +7,10 @@ from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tritonnb import records
-from tritonnb.errors import DeploymentError, EntryScriptError, SpecError, nearest
+from tritonnb.errors import DeploymentError, EntryScriptError, ServerError, SpecError, nearest
 from tritonnb.handle.cells import no_python
 from tritonnb.handle.run import Run, new_key
 from tritonnb.handle.served import Served
@@ -124,7 +125,12 @@ class Scoring(Served):
         """
         from tritonnb.score.asking import ask  # noqa: PLC0415  (only where there is a script)
 
-        return ask(self._running_tier(), data, timeout=timeout)
+        try:
+            return ask(self._running_tier(), data, timeout=timeout)
+        except ServerError as error:
+            if trouble := self._run.trouble_behind(error):  # the script could not reach the server
+                error.hint = str(trouble)
+            raise
 
     def measure_run(self, data: object, **options: Any) -> Report:
         """Measure how fast the entry script answers, under every load. It is called once before, to see that it does.
@@ -242,7 +248,6 @@ class Scoring(Served):
     def serialize(self) -> dict[str, Any]:
         """Return what the deployment is, as Azure ML's dict of a local web service; never a key."""
         record = records.record_of(self.name)
-        tier = self._run.script.tier
         state = self.state
         created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(record.created)) if record else None
         return {
@@ -256,7 +261,7 @@ class Scoring(Served):
             "computeType": "Local",
             "scoringUri": self.scoring_uri,
             "swaggerUri": self.swagger_uri or None,
-            "port": tier.port if tier else int(self.url.rpartition(":")[2]),
+            "port": urlsplit(self.scoring_uri).port,
         }
 
 

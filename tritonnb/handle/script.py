@@ -10,7 +10,7 @@ from tritonnb import records
 from tritonnb.environments import overlay
 from tritonnb.errors import DeploymentError
 from tritonnb.score import ScoreTier, ScriptCell, plan_for
-from tritonnb.score.plan import score_of, script_of
+from tritonnb.score.plan import check, score_of
 from tritonnb.score.tier import new_key
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class EntryScript:
         """
         cell = cell or self.cell
         if score := score_of(spec, cell):
-            if not cell:
-                script_of(score)
+            check(score, cell)
             _environment(spec, cell, report)
 
     def serve(
@@ -167,12 +166,12 @@ class EntryScript:
         """Put a new tier in the place of the old one, which goes on until then, unless both want the same port."""
         plan, before, keys, kept = old.plan, self.cell, old.keys, old.kept
         score = score_of(behind.spec, cell)
-        in_place = not old.running or (score is not None and score.port == plan.port)
+        in_place = not old.running or (score is not None and score.port in (0, plan.port))
         if in_place:
             old.stop()
         new = ScoreTier(records.new_tier_folder(self._deployment))
         try:
-            _begin(new, behind, cell, keys, step)
+            _begin(new, behind, cell, keys, step, port=plan.port if in_place else None)
         except BaseException:
             new.stop()
             if in_place:
@@ -211,18 +210,33 @@ class EntryScript:
             self._tier = ScoreTier(self._tier.folder)
         return self._tier is None or self._tier.settled
 
+    def outdated(self) -> bool:
+        """Tell whether its files were changed after its workers were started."""
+        return bool(self.tier and self.tier.outdated)
+
+    def slow(self) -> str:
+        """Return what is still starting; empty where nothing of it is."""
+        return "its entry script" if self.tier and not self.tier.settled else ""
+
     def logs(self) -> str:
         """Return its log so far."""
         return self._tier.logs() if self._tier else ""
 
 
 def _begin(
-    tier: ScoreTier, behind: Behind, cell: ScriptCell | None, keys: tuple[str, ...], step: Callable[[], None]
+    tier: ScoreTier,
+    behind: Behind,
+    cell: ScriptCell | None,
+    keys: tuple[str, ...],
+    step: Callable[[], None],
+    *,
+    port: int | None = None,
 ) -> None:
-    """Start a tier and wait until its workers serve."""
+    """Start a tier, on a port where one is given and else on the one that is said, and wait until its workers serve."""
     file = cell.write(tier.folder) if cell else None
+    plan = _plan(behind, cell, file, tier.folder)
     tier.start(
-        _plan(behind, cell, file, tier.folder),
+        plan if port is None else replace(plan, port=port),
         keys,
         keep=behind.spec.keep,
         restart=behind.spec.restart == "on-failure",

@@ -93,19 +93,18 @@ def score_of(spec: Spec, cell: ScriptCell | None) -> Score | None:
     return Score.model_validate({**said, "entry_script": "score.py", **cell.score})
 
 
-def script_of(score: Score) -> Path:
-    """Return the file of a spec's entry script.
-
-    Raises
-    ------
-    SpecError
-        There is none of this name; names the nearest.
-    """
-    file = score.source_directory / score.entry_script
-    if not file.is_file():
+def check(score: Score, cell: ScriptCell | None) -> None:
+    """Raise `SpecError` where the script or its folder is not there; names the nearest script."""
+    if not score.source_directory.is_dir():
+        raise SpecError(f"There is no folder {score.source_directory}.", hint="name that of the script's modules.")
+    if not (cell or script_of(score).is_file()):
         there = [each.name for each in score.source_directory.glob("*.py")]
-        raise SpecError(f"There is no entry script {file}.", hint=nearest(score.entry_script, there))
-    return file
+        raise SpecError(f"There is no entry script {script_of(score)}.", hint=nearest(score.entry_script, there))
+
+
+def script_of(score: Score) -> Path:
+    """Return the file of a spec's entry script."""
+    return score.source_directory / score.entry_script
 
 
 def plan_for(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -24,7 +25,7 @@ from tritonnb.engines.options import free_ports
 from tritonnb.errors import DeploymentError, EngineError, EntryScriptError, PortInUseError
 from tritonnb.foreign.score_master import __file__ as MASTER  # noqa: N812  (a constant, whatever Python calls it)
 from tritonnb.score import frames, log
-from tritonnb.score.files import read_json, write_json
+from tritonnb.score.files import newest_change_ns, read_json, write_json
 from tritonnb.score.plan import HOST, Plan
 from tritonnb.score.told import Failure, Told
 from tritonnb.supervise import Job, SupervisedProcess
@@ -82,6 +83,7 @@ class ScoreTier:
         except PortInUseError as error:
             raise _port_in_use(plan.port) from error
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / "state.json").unlink(missing_ok=True)  # of a life before
         write_json(self.folder / "keys.json", keys)
         replace(plan, port=port, generation=1).write(self.folder)
         job = Job(
@@ -109,13 +111,14 @@ class ScoreTier:
         EntryScriptError
             The new workers could not be started; those of before serve.
         """
-        told, before = Told.read(self.folder), self.plan
+        told, before, since = Told.read(self.folder), self.plan, (self.folder / "plan.json").stat()
         generation = max(before.generation, told.tried if told else 0) + 1
         try:
             self._hand_over(replace(plan, port=before.port, generation=generation))
             self.wait(each)
         except EntryScriptError:
             before.write(self.folder)
+            os.utime(self.folder / "plan.json", ns=(since.st_atime_ns, since.st_mtime_ns))  # for `outdated`
             raise
         except BaseException:
             self._hand_over(replace(before, generation=generation + 1))  # takes the place of what still boots
@@ -141,6 +144,7 @@ class ScoreTier:
         """End all processes and remove the folder. May be called again."""
         if self._process:
             self._process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)  # a start that did not come to a process leaves it
 
     # What it is -------------------------------------------------------------------------------------------------------
 
@@ -161,9 +165,15 @@ class ScoreTier:
 
     @property
     def settled(self) -> bool:
-        """Whether its first workers serve, or could not be started."""
+        """Whether its first workers serve or could not be started, or it has died."""
         told = Told.read(self.folder)
-        return self.started and (not self.running or (told is not None and told.state != "starting"))
+        tried = told is not None and told.state != "starting"
+        return (self.folder / "process.json").exists() and (tried or not self.running)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a Python file in or below the script's folder was changed after its workers were started."""
+        return newest_change_ns(self.plan.source_directory) > (self.folder / "plan.json").stat().st_mtime_ns
 
     @property
     def kept(self) -> bool:
@@ -252,7 +262,7 @@ class ScoreTier:
             return DeploymentError(str(_port_in_use(told.port or self.plan.port)))
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         last = "\n".join(self.logs().splitlines()[-10:])
-        return DeploymentError(f"The tier of the entry script {how}.", logs=last, hint="`restart()` starts it again.")
+        return DeploymentError(f"The tier of the entry script {how}.", logs=last, hint="`reload()` starts it again.")
 
     def _failed(self, failure: Failure) -> EntryScriptError:
         """Say in the script's own words why it could not be started."""

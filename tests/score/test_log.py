@@ -1,0 +1,37 @@
+"""Which lines of a tier's log belong to a request."""
+
+from __future__ import annotations
+
+from tritonnb.score.log import lines_of, read, traceback_in
+
+LOG = """\
+2026-11-23T10:00:00.123Z [worker 1] [-] starting
+2026-11-23T10:00:01.123Z [worker 1] [a-1] got it
+2026-11-23T10:00:01.124Z [worker 2] [a-2] run() failed: Traceback (most recent call last):
+2026-11-23T10:00:01.124Z [worker 1] [a-1] POST /score 200 1.100ms 12
+2026-11-23T10:00:01.125Z [worker 2] [a-2]   File "score.py", line 3, in run
+2026-11-23T10:00:01.125Z [worker 2] [a-2]     raise KeyError("[a-1]")
+2026-11-23T10:00:01.125Z [worker 2] [a-2] KeyError: '[a-1]'
+2026-11-23T10:00:01.126Z [worker 2] [a-2] POST /score 500 1.200ms 92
+"""
+
+
+def test_the_lines_of_requests_that_ran_at_once_are_told_apart(tmp_path):
+    (tmp_path / "score.log").write_text(LOG)
+
+    assert lines_of(tmp_path / "score.log", "a-1") == ["got it", "POST /score 200 1.100ms 12"]
+
+
+def test_a_traceback_ends_with_its_error(tmp_path):
+    (tmp_path / "score.log").write_text(LOG)
+
+    assert traceback_in(lines_of(tmp_path / "score.log", "a-2")) == (
+        'Traceback (most recent call last):\n  File "score.py", line 3, in run\n    raise KeyError("[a-1]")\n'
+        "KeyError: '[a-1]'"
+    )
+    assert traceback_in(lines_of(tmp_path / "score.log", "a-1")) == ""
+
+
+def test_before_there_is_a_log_it_is_empty(tmp_path):
+    assert read(tmp_path / "score.log") == ""
+    assert lines_of(tmp_path / "score.log", "a-1") == []
