@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import closing
 from pathlib import Path
 
 from tritonnb.foreign.supervisor import __file__ as supervisor
@@ -116,6 +115,13 @@ class ScoreProcess:
         """Return what it has logged."""
         return (self.folder / "score.log").read_text(errors="replace")
 
+    def until_logged(self, text):
+        """Wait for a text in the log; an access line is written after its answer was sent."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.log():
+            assert time.monotonic() < deadline, (text, self.log())
+            time.sleep(0.005)
+
     def connect(self, timeout=PATIENCE_S):
         """Return a connection that is kept alive."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -145,6 +151,3 @@ class ScoreProcess:
         finally:
             self.process.kill()
             self.process.wait()
-
-
-__all__ = ["ScoreProcess", "closing"]

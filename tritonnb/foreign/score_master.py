@@ -23,7 +23,8 @@ from pathlib import Path
 
 WORKER = Path(__file__).with_name("score_worker.py")
 TICK_S = 0.2  # between two looks at the clocks: time limits, back-offs, workers that hang
-GRACE_S = 5.0  # beyond its own time limit a worker has this long to end what it does before it is killed
+GRACE_S = 3.0  # beyond its own time limit a worker has this long to end what it does before it is killed
+IDLE_S = 5.0  # how long a worker that leaves keeps idle connections (IDLE_WHEN_LEAVING_S in score_host/worker.py)
 STEADY_S = 10.0  # a worker that served so long did not die of its start
 BACK_OFF_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 MOST_WORKERS = 512  # of two generations together
@@ -165,12 +166,10 @@ class Master:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         plan = self._plan()
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._listener.bind((plan["host"], plan["port"]))
+            self._listener = bind(plan["host"], plan["port"])
         except OSError as error:
-            self._tell(tried=plan["generation"], state="failed")
+            self._state["tried"] = plan["generation"]
             self._fail(plan, "port", f"port {plan['port']} cannot be bound: {error.strerror}")
             return 1
         self._tell(port=self._listener.getsockname()[1])
@@ -181,7 +180,7 @@ class Master:
                 if key.fileobj is asked:
                     signals = asked.recv(64)
                     if signal.SIGTERM in signals:
-                        return self._end()
+                        return self._end(0)
                     if signal.SIGHUP in signals:
                         self._boot(self._plan())
                 elif key.data in self._workers:
@@ -234,26 +233,38 @@ class Master:
             mine = [other for other in self._workers if other.plan is plan]
             if not all(other.ready for other in mine):
                 return
-            if not self._listening:
-                self._listener.listen(BACKLOG)  # from here on, so that nobody connects to a tier that never starts
-                self._listening = True
             self._serving, self._trying = plan, None
             self._waiting.clear()
             self._early_ends = 0
+            self._listen()
             for other in mine:
                 other.tell("serve")
             for other in self._workers:
                 if other.plan is not plan:
                     self._drain(other)
             self._tell(generation=plan["generation"], tried=plan["generation"], error=None)
-        else:
+        elif plan is self._serving:
+            self._listen()
             worker.tell("serve")
-            self._tell()
+            error = self._state["error"]
+            self._tell(error=error if error and error["generation"] != plan["generation"] else None)
+
+    def _listen(self):
+        """Let clients connect; not before a worker is there, so that none waits for one that may never come."""
+        if self._listening:
+            return
+        try:
+            self._listener.listen(BACKLOG)
+        except OSError as error:
+            port = self._state["port"]
+            self._fail(self._serving, "port", f"another program took port {port} meanwhile: {error.strerror}")
+            sys.exit(self._end(1))
+        self._listening = True
 
     def _drain(self, worker):
         if not worker.leaving:
             worker.leaving = True
-            worker.deadline = time.monotonic() + worker.plan["timeout_s"] + 2 * GRACE_S
+            worker.deadline = time.monotonic() + worker.plan["timeout_s"] + IDLE_S + GRACE_S
             worker.tell("drain")
 
     def _take_leave(self, worker):
@@ -265,8 +276,11 @@ class Master:
         if worker.leaving:
             self._tell()
         elif worker.plan is self._serving and worker.ready:
-            print(f"tritonnb: worker {worker.number} {ending(worker.process.returncode)}; replaced.", flush=True)
+            message = f"worker {worker.number} {ending(worker.process.returncode)} while it served"
+            print(f"tritonnb: {message}; it is replaced.", flush=True)
             self._replace(worker)
+            if not self._listening:
+                self._fail(worker.plan, "worker", message)
         else:
             self._failed(worker.plan, worker.failure or self._unexplained(worker), worker.number)
 
@@ -287,6 +301,12 @@ class Master:
     def _wait_and_start(self, number):
         wait = BACK_OFF_S[min(self._early_ends, len(BACK_OFF_S) - 1)]
         self._waiting.append((time.monotonic() + wait, number))
+        if wait and self._listening and not any(worker.ready for worker in self._in_service()):
+            self._listener.shutdown(socket.SHUT_RD)  # the port stays ours, and who connects is refused at once
+            self._listening = False
+
+    def _in_service(self):
+        return [worker for worker in self._workers if worker.plan is self._serving and not worker.leaving]
 
     def _failed(self, plan, failure, number=0):
         """Take note of a worker that did not get ready."""
@@ -329,17 +349,17 @@ class Master:
         for number in due:
             self._start(self._serving, number)
 
-    def _end(self):
+    def _end(self, code):
         for worker in self._workers:
             worker.kill()
         for worker in self._workers:
             worker.process.wait()
-        return 0
+        return code
 
     def _tell(self, **facts):
         """Write ``state.json`` at one stroke, so that a reader never sees half of it."""
         self._state.update(facts)
-        serving = [worker for worker in self._workers if worker.plan is self._serving and not worker.leaving]
+        serving = self._in_service()
         ready = any(worker.ready for worker in serving)
         self._state["state"] = "ready" if ready else "failed" if self._state["error"] else "starting"
         self._state["workers"] = [
@@ -355,6 +375,17 @@ class Master:
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(self._state))
         draft.replace(self._folder / "state.json")
+
+
+def bind(host, port):
+    """Return a socket on a port; it does not listen yet."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    if port:
+        return bound
+    with bound:  # a port that the system chose would be given back whenever the socket stops to listen
+        return bind(*bound.getsockname())
 
 
 def ending(code):

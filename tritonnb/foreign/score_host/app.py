@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from .swagger import Swagger
 
 ID_LIMIT = 100  # characters
+NOT_IN_LOG = re.compile(r"[^\x21-\x5a\x5e-\x7e]")  # in an id: a blank or bracket would forge a line
 WITHOUT_BODY = (204, 304)
 METHODS = {
     "/": ("GET", "HEAD", "OPTIONS"),
@@ -26,7 +30,7 @@ NOT_FOUND = (
     "The requested URL was not found on the server. "
     "If you entered the URL manually please check your spelling and try again."
 )
-DRAIN_MOST = 1 << 30  # bytes of a body that is too large, read before the connection is closed
+DISCARD_S = 10.0  # how long the rest of a body that is too large is read before its connection is closed
 REPLACED = "The worker of this connection is being replaced. Send the request again."
 
 
@@ -103,14 +107,15 @@ class App:
         if rest_of_body:
             # A connection closed on unread data is reset, and its client may never see the answer.
             await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-            await _discard(receive)
+            if headers.get(b"expect", b"").lower() != b"100-continue":  # such a client waits, and sends no body now
+                await _discard(receive)
             await send({"type": "http.response.body", "body": b""})
         else:
             await send({"type": "http.response.body", "body": answer.body})
         if path != "/":
-            query = scope["query_string"].decode("latin-1")
+            where, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")  # as they came
             took_ms = (time.perf_counter() - began) * 1000
-            line = f"{method} {path}{query and '?'}{query} {answer.status} {took_ms:.3f}ms {len(answer.body)}"
+            line = f"{method} {where}{query and '?'}{query} {answer.status} {took_ms:.3f}ms {len(answer.body)}"
             self._log.write(line, request_id)
 
     async def _answer(self, scope, headers, request_id, receive):
@@ -119,7 +124,9 @@ class App:
             return refused
         if path == "/score":
             body = await self._body(headers, receive)
-            return await self._runs.answer(Request(method, path, query, scope["headers"], body, request_id, scope))
+            request = Request(method, path, query, scope["headers"], body, request_id, scope)
+            # ASGI tells that a client has gone only to who awaits it, which is a task more for each request.
+            return await self._runs.answer(request, receive.__self__)
         if method == "OPTIONS":
             return Answer(200, b"", [HTML, (b"allow", _methods(path))])
         return Answer(200, b"Healthy", [HTML]) if path == "/" else self._swagger.answer(query)
@@ -170,17 +177,16 @@ def _methods(path):
 
 
 async def _discard(receive):
-    size = 0
-    while size < DRAIN_MOST:
-        message = await receive()
-        if message["type"] != "http.request" or not message["more_body"]:
-            return
-        size += len(message["body"])
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            while (message := await receive())["type"] == "http.request" and message["more_body"]:
+                pass
 
 
 def _identify(headers):
-    """Return a request's id, the headers that tell it, and an answer where the given one is no good."""
+    """Return a request's id for the log, the headers that tell it, and an answer where the given one is no good."""
     request_id = headers.get(b"x-request-id") or str(uuid.uuid4()).encode()
+    logged_id = NOT_IN_LOG.sub("?", request_id.decode("latin-1"))
     if len(request_id) > ID_LIMIT:
         return "-", [], Answer.refusal(431, f"x-request-id must not exceed {ID_LIMIT} characters")
     legacy_id, client_id = headers.get(b"x-ms-request-id", b""), headers.get(b"x-ms-client-request-id", b"")
@@ -191,8 +197,8 @@ def _identify(headers):
     told = [(b"x-request-id", request_id)]
     if len(legacy_id) > ID_LIMIT or len(client_id) > ID_LIMIT:
         message = f"x-ms-request-id and x-ms-client-request-id must not exceed {ID_LIMIT} characters"
-        return request_id.decode("latin-1"), told, Answer.refusal(431, message)
+        return logged_id, told, Answer.refusal(431, message)
     told.append((b"x-ms-request-id", legacy_id))
     if client_id:
         told.append((b"x-ms-client-request-id", client_id))
-    return request_id.decode("latin-1"), told, None
+    return logged_id, told, None

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .messages import Answer
 
@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from .tracebacks import Tracebacks
 
 
-class _Job:
-    __slots__ = ("future", "request", "since", "thread")
+class Client(Protocol):
+    """Who waits for an answer, as uvicorn knows him."""
 
-    def __init__(self, request: Request, future: asyncio.Future[Answer]) -> None:
+    disconnected: bool
+
+
+class _Job:
+    __slots__ = ("client", "future", "request", "since", "thread")
+
+    def __init__(self, request: Request, client: Client, future: asyncio.Future[Answer]) -> None:
         self.request = request
+        self.client = client
         self.future = future
         self.since = 0.0  # 0: it waits
         self.thread = 0
@@ -83,21 +90,16 @@ class Runs:
         self._loop: asyncio.AbstractEventLoop
         self.on_timeout: Callable[[], None] = lambda: None
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request waits or runs."""
-        return bool(self._open)
-
     # The event loop's side ------------------------------------------------------------------------------------------
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say which loop the answers go to."""
         self._loop = loop
 
-    async def answer(self, request: Request) -> Answer:
-        """Have ``run()`` called with a request."""
+    async def answer(self, request: Request, client: Client) -> Answer:
+        """Have ``run()`` called with a request, unless its client has gone before."""
         future = self._loop.create_future()
-        job = _Job(request, future)
+        job = _Job(request, client, future)
         self._open.add(job)
         if self._clock is None:
             self._clock = self._loop.call_later(self._timeout_s, self._look_at_clock)
@@ -163,7 +165,8 @@ class Runs:
     def _work(self, number: int) -> None:
         thread = threading.get_ident()
         while job := self._waiting.get():
-            if job.future.done():  # its client has gone
+            if job.client.disconnected or job.future.done():
+                self._ring(job, Answer(503, b""))  # nobody will see it
                 continue
             self._log.request_id = job.request.request_id
             job.thread, job.since = thread, time.monotonic()
@@ -176,7 +179,10 @@ class Runs:
             self._since[number] = math.inf
             oldest = min(self._since)
             self._tell_since(0.0 if oldest == math.inf else oldest)
-            self._done.append((job, answer))
-            if not self._rung:
-                self._rung = True
-                self._loop.call_soon_threadsafe(self._deliver)
+            self._ring(job, answer)
+
+    def _ring(self, job: _Job, answer: Answer) -> None:
+        self._done.append((job, answer))
+        if not self._rung:
+            self._rung = True
+            self._loop.call_soon_threadsafe(self._deliver)

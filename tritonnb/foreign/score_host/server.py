@@ -8,15 +8,40 @@ import time
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import socket
 
+HEAD_MOST = 1 << 19  # bytes; one read, which may hold the end of another request, is half of it
 KEEP_ALIVE_S = 75  # how long a connection may be idle
 IDLE_WHEN_LEAVING_S = 5.0  # the same for one whose worker is leaving
 LET_OTHERS_S = 0.001  # head start of workers with fewer connections
 LOOK_S = 0.02
 TRY_AGAIN_S = 0.1  # after a connection could not be accepted
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP whose requests cannot begin without end: httptools keeps whatever it is sent of a first line and headers."""
+
+    _head = 0.0  # bytes of the first line and headers so far
+
+    def data_received(self, data):
+        """Count what comes until the headers are complete."""
+        super().data_received(data)
+        self._head += len(data)
+        if self._head > HEAD_MOST and not self.transport.is_closing():
+            self.send_400_response(f"The request's first line and headers are larger than {HEAD_MOST} bytes.")
+
+    def on_message_begin(self):
+        """Count from here."""
+        self._head = 0.0
+        super().on_message_begin()
+
+    def on_headers_complete(self):
+        """Count no more."""
+        self._head = -math.inf
+        super().on_headers_complete()
 
 
 class Server(uvicorn.Server):
@@ -41,6 +66,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Protocol,
                 lifespan="off",
                 ws="none",
                 access_log=False,
@@ -126,6 +152,4 @@ class Server(uvicorn.Server):
         self._tell()
 
     def _protocol(self):
-        return self.config.http_protocol_class(
-            config=self.config, server_state=self.server_state, app_state={}, _loop=self._loop
-        )
+        return Protocol(config=self.config, server_state=self.server_state, app_state={}, _loop=self._loop)

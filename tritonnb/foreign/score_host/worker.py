@@ -7,9 +7,11 @@ import json
 import logging
 import mmap
 import os
+import resource
 import socket
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -28,6 +30,7 @@ SWITCH_S = 0.0005  # a busy run() must not hold the event loop up for Python's u
 FAILED = 3
 IDLE_WHEN_LEAVING_S = 5.0  # how long a kept connection may be idle when its worker is to leave
 LINGER_S = 0.2  # the same where the worker exceeded its time limit
+MOST_LINGER_S = 1.0
 
 
 class Worker:
@@ -95,6 +98,7 @@ class Worker:
 
     def _load(self) -> tuple[Script, Swagger]:
         """Import the script and call its ``init()``, within its time limit."""
+        began = time.monotonic()
         limit_s = self._plan["init_timeout_s"]
         guard = threading.Timer(limit_s, self._init_hangs, (threading.get_ident(), limit_s))
         guard.daemon = True
@@ -104,6 +108,7 @@ class Worker:
         script = Script(self._path, self._plan["shown_as"], self._tracebacks, self._log)
         script.init()
         guard.cancel()
+        self._log.write(f"init() returned; this worker was ready after {time.monotonic() - began:.3f} s")
         return script, Swagger(script.run, Path(self._plan["source_directory"]))
 
     def _init_hangs(self, thread: int, limit_s: float) -> None:
@@ -170,12 +175,17 @@ class Worker:
         self._tell(**{"is": "timeout"})
         self._leave(LINGER_S)
         self._leaving.add_done_callback(lambda _: os._exit(FAILED))
+        # Calls in other threads have their own time; where there is none, somebody may still be sending.
+        others_s = self._plan["timeout_s"] if self._plan["threads"] > 1 else 0.0
+        asyncio.get_running_loop().call_later(others_s + MOST_LINGER_S, os._exit, FAILED)
 
 
 def main(control: int, listener: int, board: int, slot: int) -> None:
     """Run a worker on the master's descriptors."""
     for descriptor in (control, listener, board):
         os.set_inheritable(descriptor, False)  # noqa: FBT003  (the standard library's signature)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # often many times what a process is given at first
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sys.dont_write_bytecode = True  # the user's folders stay as they are, and no stale .pyc is taken for a new cell
     sys.setswitchinterval(SWITCH_S)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
