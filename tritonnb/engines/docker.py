@@ -23,6 +23,7 @@ from tritonnb.engines import container_failures
 from tritonnb.engines.container_failures import ContainerState
 from tritonnb.engines.daemon import OTHERWISE, Address, address, docker_client, inside_container
 from tritonnb.engines.gpus import device_requests
+from tritonnb.engines.image_python import image_path, packages_for
 from tritonnb.engines.images import DEFAULT, Image, local_image, pull
 from tritonnb.engines.options import HOST, free_ports, options
 from tritonnb.engines.releases import check_flags, knows
@@ -73,6 +74,8 @@ class _Prepared:
     info: Mapping[str, Any]
     image: Image
     gpus: list[DeviceRequest]
+    packages: Path | None
+    path: str
 
 
 class DockerEngine(SupervisedEngine):
@@ -101,12 +104,12 @@ class DockerEngine(SupervisedEngine):
         self._reached = False
 
     def prepare(self, report: Report) -> None:
-        """Reach the daemon, and pull the image where it is missing; tells ``report`` how that goes.
+        """Reach the daemon, pull the image and build its overlay where they are missing; tells how that goes.
 
         Raises
         ------
         EngineError
-            The daemon or the image cannot be had.
+            The daemon, the image or a package cannot be had.
         SpecError
             The image's release has no such flag, or ``gpus`` contradicts ``gpu_cores``.
         """
@@ -118,7 +121,15 @@ class DockerEngine(SupervisedEngine):
             image = local_image(client, spec.server.image) or pull(client, spec.server.image or DEFAULT, report)
             _check_flags(spec, image)
             at = at or Address(client.api.base_url)
-            self._prepared = _Prepared(at, client.api.api_version, info, image, device_requests(spec, info))
+            self._prepared = _Prepared(
+                address=at,
+                version=client.api.api_version,
+                info=info,
+                image=image,
+                gpus=device_requests(spec, info),
+                packages=packages_for(client, at.url, image.name, spec.environment.pip, report),
+                path=image_path(client, image.name),
+            )
 
     def start(self) -> None:
         """Start the container, published on loopback.
@@ -197,10 +208,11 @@ class DockerEngine(SupervisedEngine):
         own |= {"allow-client-shm": "true"} if spec.server.shared_memory else {}  # off by default since 26.04
         own = {flag: value for flag, value in own.items() if knows(prepared.image.release, flag)}
         memory = int(resources.memory_gb * 2**30) if resources.memory_gb else None
+        # Under the same paths as here, so that what Triton says of a file is true here too.
+        mounted = [models, *([str(prepared.packages)] if prepared.packages else [])]
         host = HostConfig(
             version=prepared.version,
-            # Under the same path as here, so that what Triton says of a file is true here too.
-            mounts=[Mount(models, models, type="bind", read_only=True)],
+            mounts=[Mount(path, path, type="bind", read_only=True) for path in mounted],
             port_bindings={inside: (HOST, outside) for inside, outside in ports.items()},
             # One of its own, or this machine's, where its clients put their regions.
             shm_size=None if spec.server.shared_memory else spec.server.shm_size,
@@ -221,8 +233,12 @@ class DockerEngine(SupervisedEngine):
             # Where NVIDIA's runtime is the daemon's default, its image would be given every GPU without asking.
             **({} if prepared.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
             "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32 would send usage data to its maker
+            **spec.environment.variables,
             **spec.server.env,
         }
+        # Triton's stub finds the packages through the Python that is first on PATH.
+        ours = str(prepared.packages / "bin") if prepared.packages else ""
+        variables["PATH"] = ":".join(filter(None, [ours, variables.get("PATH"), prepared.path]))
         return ContainerConfig(
             prepared.version,
             prepared.image.name,

@@ -2,17 +2,22 @@
 
 from tritonnb.environments.building import Report
 from tritonnb.environments.engine import EngineEnvironment, check_room, engine_environment, environment_for
+from tritonnb.environments.image_overlay import ImagePython, image_overlay
 from tritonnb.environments.interpreter import Interpreter, find_interpreter
 from tritonnb.environments.overlay import Overlay, overlay
+from tritonnb.environments.pip import addresses
 
 __all__ = [
     "EngineEnvironment",
+    "ImagePython",
     "Interpreter",
     "Overlay",
     "Report",
+    "addresses",
     "check_room",
     "engine_environment",
     "environment_for",
     "find_interpreter",
+    "image_overlay",
     "overlay",
 ]

@@ -69,6 +69,7 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str, report: R
         draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=shelf))
         try:
             build(draft)
+            move_programs(draft / "env" / "bin", draft / "env", folder)
             (draft / "env").rename(folder)
         finally:
             remove(draft)
@@ -76,7 +77,17 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str, report: R
         lock.release()
 
 
-def make_virtual_environment(draft: Path, interpreter: Path, *options: str) -> Path:
+def move_programs(programs: Path, made: Path, folder: Path) -> None:
+    """Let the scripts of packages name the Python of a folder, and not of that in which they were made."""
+    programs.mkdir(exist_ok=True)
+    for program in programs.iterdir():
+        if program.is_symlink() or not (content := program.read_bytes()).startswith(b"#!"):
+            continue
+        # Where the path is long, the second line names it.
+        program.write_bytes(content.replace(bytes(made), bytes(folder), 2))
+
+
+def make_virtual_environment(draft: Path, interpreter: Path, *options: str, name: str = "env") -> Path:
     """Make a virtual environment of an interpreter in a draft, and return its folder.
 
     Raises
@@ -86,7 +97,7 @@ def make_virtual_environment(draft: Path, interpreter: Path, *options: str) -> P
     """
     # virtualenv and not venv: it needs no python3-venv package. Its cache stays in the draft and goes with it.
     data = draft / "app-data"
-    made = draft / "env"
+    made = draft / name
     run_step(
         [sys.executable, "-m", "virtualenv", "--quiet", *options, "--app-data", data, "--python", interpreter, made]
     )

@@ -83,13 +83,15 @@ class EngineEnvironment:
         Parameters
         ----------
         more
-            The user's own. What they put into PATH and LD_LIBRARY_PATH is searched after what is needed here.
+            The user's own. What they put into PATH and LD_LIBRARY_PATH is searched after what is needed here, and
+            before the caller's.
         """
         more = more or {}
         # The caller's own Python settings would lead the stub to the caller's packages.
         variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
+        callers = variables.get("PATH", os.defpath)
         variables |= more
-        variables["PATH"] = _search_path(self.folder / "bin", variables.get("PATH", os.defpath))
+        variables["PATH"] = _search_path(self.folder / "bin", more.get("PATH", ""), callers)
         libraries = (self.site_packages / "nvidia_pytriton.libs", self.interpreter.library.parent)
         variables["LD_LIBRARY_PATH"] = _search_path(*libraries, more.get("LD_LIBRARY_PATH", ""))
         return variables

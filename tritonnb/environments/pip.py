@@ -6,11 +6,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonnb.errors import EnvironmentBuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tritonnb.environments.building import Report
 
 _NO_NETWORK = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError")
@@ -22,22 +24,31 @@ _SHOWN_VERSIONS = 5
 
 
 @dataclass(frozen=True)
-class Engine:
+class Base:
     """What packages are to be installed beside.
 
     Parameters
     ----------
+    name
+        What it is called.
     python
-        The release series of its Python, such as ``3.11``.
+        Its Python, such as ``Python 3.11 on Linux x86-64``.
     packages
         The names of its packages.
     held
         Those that must stay as they are, as pinned requirements.
+    why
+        Why they must.
+    note
+        What else there is to say where a package cannot be had.
     """
 
+    name: str
     python: str
     packages: frozenset[str]
     held: tuple[str, ...]
+    why: str
+    note: str = ""
 
 
 def pip_install(python: Path) -> list[str | Path]:
@@ -87,7 +98,19 @@ class PipProgress:
             self._report(f"installing {self._count or line.count(',') + 1} packages", self._count and 0.75)
 
 
-def pip_error(lines: list[str], wanted: str, engine: Engine) -> EnvironmentBuildError:
+def addresses(plan: Mapping[str, Any]) -> list[str]:
+    """Return what a dry run of pip's would install, by the report of it: each as pip takes it again."""
+    return [_address(entry["download_info"]) for entry in plan["install"]]
+
+
+def _address(found: Mapping[str, Any]) -> str:
+    # PEP 610: a repository's URL does not name its kind.
+    if repository := found.get("vcs_info"):
+        return f"{repository['vcs']}+{found['url']}@{repository['commit_id']}"
+    return str(found["url"])
+
+
+def pip_error(lines: list[str], wanted: str, base: Base) -> EnvironmentBuildError:
     """Say which package failed and why, and the way out.
 
     Parameters
@@ -96,14 +119,15 @@ def pip_error(lines: list[str], wanted: str, engine: Engine) -> EnvironmentBuild
         What pip said.
     wanted
         What the environment is for, such as ``nltk, spacy``.
-    engine
+    base
         What it is built on.
     """
-    reason, hint = _reason("\n".join(lines), lines, engine)
+    lines = [re.sub(r"file://\S*/sources/", "", line) for line in lines]  # where the build has them copied
+    reason, hint = _reason("\n".join(lines), lines, base)
     return EnvironmentBuildError(f"The environment for {wanted} could not be built: {reason}", hint=hint)
 
 
-def _reason(text: str, lines: list[str], engine: Engine) -> tuple[str, str]:
+def _reason(text: str, lines: list[str], base: Base) -> tuple[str, str]:
     if full := _NO_ROOM.search(text):
         return f"{full[0]}.", "make room, or set TRITONNB_HOME to a folder on another disk."
     if failed := re.search(r"^ERROR: Failed to build '?(.+?)'?(?: when (.*))?$", text, re.MULTILINE):
@@ -112,33 +136,31 @@ def _reason(text: str, lines: list[str], engine: Engine) -> tuple[str, str]:
             "libraries are and name that file."
         )
     if conflict := re.search(r"The conflict is caused by:\n((?: +\S.*\n?)+)", text):
-        return _conflict([line.strip() for line in conflict[1].splitlines()], engine)
+        return _conflict([line.strip() for line in conflict[1].splitlines()], base)
     if unmet := _UNMET.search(text):
-        return _unmet(unmet, text, engine.python)
+        return _unmet(unmet, text, base)
     if wrong := re.search(r"^ERROR: (\S+ is not a supported wheel on this platform)", text, re.MULTILINE):
-        return f"{wrong[1]}.", f"it must be for Python {engine.python} on Linux x86-64, or for any."
+        return f"{wrong[1]}.", f"it must be for {base.python}, or for any."
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
     return errors[-1] if errors else "pip said nothing.", "check pip's settings (`pip config list`) and try again."
 
 
-def _conflict(causes: list[str], engine: Engine) -> tuple[str, str]:
-    kept = [pinned for pinned in engine.held if f"The user requested {pinned}" in causes]
-    told = [f"the engine keeps {pinned}" for pinned in kept]
+def _conflict(causes: list[str], base: Base) -> tuple[str, str]:
+    kept = [pinned for pinned in base.held if f"The user requested {pinned}" in causes]
+    told = [f"{base.name} keeps {pinned}" for pinned in kept]
     names = {_NAME.findall(pinned)[0] for pinned in kept}
     for cause in causes:
         depends = _DEPENDS.match(cause)
-        # That what is kept suits the engine's own packages is no news.
-        suits = depends and depends["package"] in engine.packages and depends["on"] in names
+        # That what is kept suits the packages of the base is no news.
+        suits = depends and depends["package"] in base.packages and depends["on"] in names
         if not suits and cause.removeprefix("The user requested ") not in kept:
             told.append(cause.replace("The user requested", "wanted is"))
     return f"its packages do not go together: {'; '.join(told)}.", (
-        "Triton's Python stub sends empty tensors under numpy 2: choose a version that goes with numpy 1.26."
-        if "numpy" in names
-        else "loosen or change one of these versions."
+        f"{base.why}: choose versions that go with them." if kept else "loosen or change one of these versions."
     )
 
 
-def _unmet(unmet: re.Match[str], text: str, python: str) -> tuple[str, str]:
+def _unmet(unmet: re.Match[str], text: str, base: Base) -> tuple[str, str]:
     package, parent, versions = unmet.groups()
     asked = f" ({parent} asks for it)" if parent else ""
     if versions == "none":
@@ -149,12 +171,16 @@ def _unmet(unmet: re.Match[str], text: str, python: str) -> tuple[str, str]:
             )
         if "require a different python version" not in text:
             return f"there is no package {package!r}{asked} where pip looks.", (
-                "check its name; pip looks where its settings say (PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS)."
+                "check its name; pip looks where its settings say (PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS)"
+                f"{base.note}."
             )
     known = [version for version in versions.split(", ") if version != "none"]
     there = f"the latest are {', '.join(known[-_SHOWN_VERSIONS:])}" if known else "none fits"
-    other = f"; others need another Python than {python}" if "require a different python version" in text else ""
-    return f"there is no {package!r}{asked} for this Python: {there}{other}.", "choose one of the versions that exist."
+    other = "; others are for another Python" if "require a different python version" in text else ""
+    return (
+        f"there is no {package!r}{asked} for {base.python}: {there}{other}.",
+        f"choose one of the versions that exist{base.note}.",
+    )
 
 
 def _last_output(lines: list[str]) -> str:

@@ -76,9 +76,9 @@ class Daemon:
             content = answer.read()
         return json.loads(content) if content else None
 
-    def stream(self, path):
+    def stream(self, path: str, method: str = "GET") -> Any:
         """Return an answer that goes on."""
-        return self._send("GET", path, None, None)
+        return self._send(method, path, None, None)
 
     def _send(self, method, path, body, timeout):
         door = Door(self._url, timeout)
@@ -118,6 +118,12 @@ class Daemon:
                 self.ask("POST", f"/containers/{told['Id']}/stop?t={STOP_S}")
         with contextlib.suppress(RefusalError):
             self.ask("DELETE", f"/containers/{told['Id']}?force=1&v=1")
+
+
+def pieces(output: Any) -> Any:
+    """Yield what a container without a terminal wrote: each piece has a header (stream, three zeros, length)."""
+    while len(header := output.read(8)) == 8:  # noqa: PLR2004
+        yield output.read(struct.unpack(">4xI", header)[0])
 
 
 class Run:
@@ -208,9 +214,8 @@ class Run:
         since = self._told.get("log_until", 0)
         path = f"/containers/{self._id}/logs?follow=1&stdout=1&stderr=1&since={since}"
         with contextlib.closing(self._daemon.stream(path)) as log:
-            # Without a terminal each piece has a header: which stream, three zeros, the length.
-            while len(header := log.read(8)) == 8:  # noqa: PLR2004
-                os.write(1, log.read(struct.unpack(">4xI", header)[0]))
+            for piece in pieces(log):
+                os.write(1, piece)
 
     def _follow_events(self):
         which = quote(json.dumps({"type": ["container"], "container": [self._id]}))

@@ -7,6 +7,7 @@ import subprocess
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from tritonnb.environments import addresses
 from tritonnb.errors import EngineError
 
 if TYPE_CHECKING:
@@ -38,16 +39,8 @@ def install_beside(environment: EngineEnvironment, pip: Sequence[str], folder: P
     numpy = next(line for line in requirements if line.startswith("numpy=="))
     install = [str(environment.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     plan = json.loads(_run([*install, "--dry-run", "--report=-", numpy, *pip]))
-    if wanted := [_address(entry["download_info"]) for entry in plan["install"]]:
+    if wanted := addresses(plan):
         _run([*install, "--no-deps", f"--target={folder}", *wanted])
-
-
-def _address(found: dict[str, dict[str, str] | str]) -> str:
-    """Return what pip found as it takes it again (PEP 610: a repository's URL does not name its kind)."""
-    repository = found.get("vcs_info")
-    if isinstance(repository, dict):
-        return f"{repository['vcs']}+{found['url']}@{repository['commit_id']}"
-    return str(found["url"])
 
 
 def _run(command: list[str]) -> str:
