@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
+from tritonnb.endpoint import Endpoint
 from tritonnb.errors import ServerUnreachableError, SpecError
 from tritonnb.measure.report import Report
 from tritonnb.measure.scoring import measure_run
+from tritonnb.measure.server_side import server_processes
 from tritonnb.measure.stability import Rule
 
 QUICK = Rule(interval_s=0.1, max_windows=3)
@@ -49,6 +54,24 @@ def test_its_table_counts_requests_and_knows_of_no_batches(scoring, monkeypatch)
     text = repr(measure_run(scoring(), BODY, requests=10))
     columns = [column for column in text.splitlines()[1].split("  ") if column]
     assert columns == ["Concurrency", "Requests/s", "p50 ms", "p95 ms", "p99 ms", "Failed"]
+
+
+def test_the_cpu_time_is_that_of_all_processes_that_share_the_socket():
+    serving = """
+import os, signal, socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    if all(os.fork() for _ in range(2)):
+        print(listener.getsockname()[1], flush=True)
+    signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", serving], stdout=subprocess.PIPE, start_new_session=True) as master:
+        try:
+            port = int(master.stdout.readline())
+            found = server_processes(Endpoint(f"http://127.0.0.1:{port}"))
+            assert found[0].pid == master.pid
+            assert len(found) == 3
+        finally:
+            os.killpg(master.pid, signal.SIGKILL)
 
 
 def test_a_rate_is_held(scoring):

@@ -146,11 +146,23 @@ def server_processes(endpoint: Endpoint) -> list[psutil.Process]:
         return []
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr[1:2] == (port,):
-                server = psutil.Process(connection.pid)
+            if connection.pid and _listens(connection, port):
+                server = _first_of(psutil.Process(connection.pid), port)
                 # Of a container only Docker's proxy can be seen.
                 return [] if server.name() == "docker-proxy" else [server, *server.children(recursive=True)]
     return []
+
+
+def _first_of(process: psutil.Process, port: int) -> psutil.Process:
+    """Return the process that started those that listen at a port: workers share the socket of their master."""
+    with contextlib.suppress(psutil.Error):  # a parent of another user's is no master
+        while (parent := process.parent()) and any(_listens(c, port) for c in parent.net_connections("tcp")):
+            process = parent
+    return process
+
+
+def _listens(connection: Any, port: int) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,))
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float | None:
