@@ -37,8 +37,8 @@ def deployment(tmp_path_factory):
         name="scored",
         engine="embedded",
         auth=True,
-        score={"entry_script": str(folder / "score.py"), "port": 0, "workers": 2},
-        environment={"variables": {"TOKEN": "s3cret"}},
+        score={"entry_script": str(folder / "score.py"), "port": 0},
+        environment={"variables": {"WORKER_COUNT": "2", "TOKEN": "s3cret"}},
     ) as deployment:
         yield deployment
 

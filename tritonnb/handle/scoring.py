@@ -171,8 +171,10 @@ class Scoring(Served):
     def _spec_to_pass_on(self) -> str:
         """Return the spec for a report, which is passed on: what stands in environment variables may be secret."""
         spec = self.spec
-        hidden = [dict.fromkeys(variables, "...") for variables in (spec.server.env, spec.environment.variables)]
-        return spec.replace(server={"env": hidden[0]}, environment={"variables": hidden[1]}).to_yaml()
+        server = spec.server.model_copy(update={"env": dict.fromkeys(spec.server.env, "...")})
+        variables = dict.fromkeys(spec.environment.variables, "...")
+        environment = spec.environment.model_copy(update={"variables": variables})
+        return spec.model_copy(update={"server": server, "environment": environment}).to_yaml()
 
     def _running_tier(self) -> ScoreTier:
         self._run.client()  # raises why there is nothing to talk to
