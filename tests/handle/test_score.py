@@ -401,6 +401,10 @@ def test_the_count_of_workers_may_come_from_the_environment_s_variables(tmp_path
         assert deployment.health().script == "ready, 2 workers"
         assert told(deployment)["WORKER_COUNT"] == "2"
 
+        report = deployment.measure_run("[[1, 2, 3, 4]]", concurrency=[1], requests=10)
+
+        assert "LEVEL: '...'" in report.spec
+
 
 def test_when_the_server_died_and_came_back_the_script_serves_on(tmp_path, models, name, server_of, eventually):
     score = {"entry_script": "score.py", "source_directory": write(tmp_path), "port": 0}
