@@ -12,7 +12,7 @@ import tritonclient.http
 from nltk import word_tokenize
 from tritonclient.utils import triton_to_np_dtype
 
-MODEL = os.environ.get("ANSWERER", "bidaf-shaped")
+MODEL = "bidaf-shaped"
 LETTERS = 16
 
 

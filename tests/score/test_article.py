@@ -183,3 +183,38 @@ def test_a_script_of_the_article_s_time_runs_with_one_line_changed(request, tmp_
         assert dep.run(data) == answer
     finally:
         dep.update(score={"source_directory": ours.source_directory, "entry_script": ours.entry_script, "port": 0})
+
+
+def test_another_model_with_bidaf_9_s_contract_takes_the_stand_in_s_place_unchanged(answerer, models):
+    model = models / "triton" / samples.ANSWERER_NAME / "1" / "model.onnx"
+    stand_in = model.read_bytes()
+    model.write_bytes(finds_the_lazy_one())
+    try:
+        answerer.reload()
+        assert answerer.run(DEMO)["answer"] == "lazy"
+    finally:
+        model.write_bytes(stand_in)
+        answerer.reload()
+
+
+def finds_the_lazy_one() -> bytes:
+    """Return a model of BiDAF-9's age: opset 9, with ai.onnx.ml 1's CategoryMapper on its words."""
+    from onnx import TensorProto, helper
+
+    inputs = [
+        helper.make_tensor_value_info(f"{side}_{part}", TensorProto.STRING, [side[0], *shape])
+        for side in ("context", "query")
+        for part, shape in (("word", [1]), ("char", [1, 1, 16]))
+    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.INT32, [1]) for name in ("start_pos", "end_pos")]
+    category = {"cats_strings": ["lazy"], "cats_int64s": [1], "default_int64": 0}
+    nodes = [
+        helper.make_node("CategoryMapper", ["context_word"], ["codes"], domain="ai.onnx.ml", **category),
+        helper.make_node("Squeeze", ["codes"], ["lazy"], axes=[1]),
+        helper.make_node("ArgMax", ["lazy"], ["place"], axis=0),
+        helper.make_node("Cast", ["place"], ["start_pos"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["place"], ["end_pos"], to=TensorProto.INT32),
+    ]
+    opsets = [helper.make_opsetid("", 9), helper.make_opsetid("ai.onnx.ml", 1)]
+    graph = helper.make_graph(nodes, "lazy", inputs, outputs)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=4).SerializeToString()
