@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tritonnb import records
-from tritonnb.environments import environment_for, find_interpreter
+from tritonnb.environments import environment_for, find_interpreter, shown
 from tritonnb.home import home_folder
+from tritonnb.overlays import overlays, remove_overlay, size_of, users_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,39 +27,47 @@ class Cleaned:
         The names of dead deployments that had left something.
     engines
         The engine environments that this release does not use.
+    overlays
+        The environments of extra packages that were made for engines that are gone.
     freed_bytes
         The room on disk that is free now.
     """
 
     deployments: tuple[str, ...]
     engines: tuple[str, ...]
+    overlays: tuple[str, ...]
     freed_bytes: int
 
     def __str__(self) -> str:
-        if not (self.deployments or self.engines):
+        if not (self.deployments or self.engines or self.overlays):
             return "There was nothing to remove."
         lines = [f"Removed what deployment {name!r} had left." for name in self.deployments]
         lines += [f"Removed the engine {name}, which this release does not use." for name in self.engines]
+        lines += [f"Removed the extra packages {name}, whose engine is gone." for name in self.overlays]
         return "\n".join([*lines, f"{self.freed_bytes / 2**20:.0f} MB are free now."])
 
 
 def clean() -> Cleaned:
-    """Remove what dead deployments have left, and engine environments of other releases that no server runs from.
+    """Remove what dead deployments have left, and engine environments of other releases that nothing runs from.
 
     Raises
     ------
     EngineError
         It is not known which engine this release uses here: no suitable Python is found.
     """
-    folders = {folder: _size(folder) for folder in home_folder("deployments").iterdir()}
+    folders = {folder: size_of(folder) for folder in home_folder("deployments").iterdir()}
     swept = records.sweep()
     freed = sum(size for folder, size in folders.items() if not folder.exists())
-    engines = []
+    engines, extra = [], []
     for folder in _old_engines():
-        freed += _size(folder)
+        on_it = [overlay for overlay in overlays() if overlay.folder.name.startswith(f"{folder.name}-")]
+        if any(overlay.kept_because for overlay in on_it):
+            continue
+        freed += size_of(folder) + sum(map(remove_overlay, on_it))
         shutil.rmtree(folder, ignore_errors=True)
         engines.append(folder.name)
-    return Cleaned(tuple(swept), tuple(engines), freed)
+        extra += [shown(overlay.requirements) for overlay in on_it]
+    return Cleaned(tuple(swept), tuple(engines), tuple(extra), freed)
 
 
 def _old_engines() -> list[Path]:
@@ -68,17 +77,7 @@ def _old_engines() -> list[Path]:
     return [
         folder
         for folder in sorted(folders)
-        if folder != current and not any(program.startswith(f"{folder.resolve()}/") for program in programs)
+        if folder != current
+        and not users_of(folder)  # an entry script's worker is a process of the Python that the engine is made from
+        and not any(program.startswith(f"{folder.resolve()}/") for program in programs)
     ]
-
-
-def _size(folder: Path) -> int:
-    """Return the room that a folder's removal frees: a file with other links stays on disk."""
-    sizes = 0
-    for file in folder.rglob("*"):
-        try:
-            status = file.lstat()
-        except FileNotFoundError:  # its deployment is just ending
-            continue
-        sizes += status.st_blocks * 512 if status.st_nlink == 1 else 0
-    return sizes

@@ -91,6 +91,14 @@ def command_line() -> argparse.ArgumentParser:
     text = "Build the embedded engine ahead of its first use."
     install = steps.add_parser("install", help=text, description=text)
     install.set_defaults(run=_engine_install, parser=install)
+    environment = verbs.add_parser("environment", help="The environments of extra packages: `list` and `prune` them.")
+    steps = environment.add_subparsers(metavar="VERB", required=True, title="verbs")
+    for name, run, text in (
+        ("list", _environment_list, "List the environments of extra packages: their size, and who uses them."),
+        ("prune", _environment_prune, "Remove the environments of extra packages that no deployment uses."),
+    ):
+        step = steps.add_parser(name, help=text, description=text)
+        step.set_defaults(run=run, parser=step)
     image = verbs.add_parser("image", help="The small CPU image of Triton for Docker: `image build` makes it.")
     steps = image.add_subparsers(metavar="VERB", required=True, title="verbs")
     text = "Build the small CPU image of Triton for the Docker engine, from the embedded engine."
@@ -199,6 +207,20 @@ def _engine_install(_: argparse.Namespace) -> int:
     with Progress("Building the engine") as progress:
         environment = engine_environment(progress.report)
     print(f"The engine is ready: Python {environment.interpreter.minor} in {environment.folder}")
+    return OK
+
+
+def _environment_list(_: argparse.Namespace) -> int:
+    from tritonnb.overlays import overlays  # noqa: PLC0415
+
+    print(overlays())
+    return OK
+
+
+def _environment_prune(_: argparse.Namespace) -> int:
+    from tritonnb.overlays import prune  # noqa: PLC0415
+
+    print(prune())
     return OK
 
 

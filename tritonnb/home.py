@@ -2,7 +2,8 @@
 
 ``TRITONNB_HOME`` names it; else it is the platform's folder for user data (``~/.local/share/tritonnb`` on Linux)::
 
-    engines/<key>/          one built engine environment each (environments.py)
+    engines/<key>/          one built engine environment each (environments/)
+    overlays/<key>/         one set of extra packages each, on an engine or for an image's Python (environments/)
     deployments/<id>/       one running deployment each: staged repository, backends, log
     score/<id>/             the tier of an entry script each (score/)
     registry/               the registered models (registry/)

@@ -91,6 +91,7 @@ def test_the_models_that_still_load_are_known_from_the_log(log, models):
         ("unable to find backend library for backend 'pyhton', try", "did you mean 'python'?"),
         ("unexpected platform type 'tensorrt' for net", 'write `backend: "tensorrt"`'),
         ("No module named 'a.b'", "beside model.py"),
+        ("No module named 'a.b'", "`--pip a`"),
         ("libcublasLt.so.12: cannot open shared object file", "libcublasLt.so.12 belongs to a GPU"),
         ("libcurl.so.4: cannot open shared object file", ""),
         ("instance_group is KIND_GPU, but the onnxruntime 1.32 installed here", "kind: KIND_CPU"),

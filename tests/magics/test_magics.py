@@ -94,6 +94,8 @@ def test_a_magic_sees_the_variables_of_the_function_it_is_in(deployed):
         ("%triton_deploy 'unclosed", UsageError, "No closing quotation"),
         ("%triton_deploy", SpecError, "names no models"),
         ("%triton_deploy one two", UsageError, "unexpected 'two'"),
+        ("%triton_deploy one --env NAME", UsageError, "--env NAME: a variable is NAME=VALUE"),
+        ("%triton_deploy one --pip nltk=3.9", SpecError, "no requirement of pip's; did you mean 'nltk==3.9'"),
         ("%triton_deploy nowhere/models", TritonNbError, "nowhere"),
         ("%triton_infer", UsageError, "the following arguments are required: model"),
         ("%triton_infer square x", UsageError, "'x' is not input=value"),

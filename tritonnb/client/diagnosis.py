@@ -20,8 +20,8 @@ _CRASHED = "a library that it calls crashed there; call it in a Python by itself
 # A cause, and its cure; the hint's {name} is what the cause's group of that name holds.
 _KNOWN = (
     (
-        r"No module named '",
-        "put a module of your own beside model.py; packages come from the server's Python, not the notebook's.",
+        r"No module named '(?P<name>\w+)",
+        "put a module of yours beside model.py; a package comes by `environment: {pip: [{name}]}` (`--pip {name}`).",
     ),
     (
         r"(?P<name>lib(?:cuda|cublas|cudnn|cufft|curand|cusolver|cusparse|nccl|nv)\w*\.so[\w.]*): cannot open shared",

@@ -77,6 +77,21 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str, report: R
         lock.release()
 
 
+def remove_leftovers(shelf: Path) -> None:
+    """Remove what killed builds have left in a folder of environments, and the locks of those that are gone.
+
+    A build that goes on is not touched.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415  (as above)
+
+    for lock in shelf.glob("*.lock"):
+        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
+            for leftover in shelf.glob(f"{lock.stem}.building-*"):
+                remove(leftover)
+            if not lock.with_suffix("").exists():
+                lock.unlink()  # whoever waits for it takes a new one
+
+
 def move_programs(programs: Path, made: Path, folder: Path) -> None:
     """Let the scripts of packages name the Python of a folder, and not of that in which they were made."""
     programs.mkdir(exist_ok=True)

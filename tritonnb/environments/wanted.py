@@ -95,7 +95,10 @@ class Wanted:
             report("environment built", 1.0)
 
         build_once(folder, build_with_facts, f"the environment for {self}", report)
-        os.utime(folder / FACTS)
+        try:
+            os.utime(folder / FACTS)
+        except FileNotFoundError:  # removed this very moment, for want of a user
+            self.build(folder, build, report)
 
     def from_copies(self, draft: Path) -> list[str]:
         """Return the requirements with projects' folders copied: a build writes into the folder that it builds from."""

@@ -339,6 +339,7 @@ class Deployment(Scoring):
         old = self._run
         taken_over: dict[str, Any] = {"cells": old.cells.read(), "script": old.script}
         new = Run(spec, records.new_folder(self.name), key, self._memory_for(spec), **taken_over)
+        new.engine.prepare(lambda _text, _fraction: each())
         in_place = bool(_fixed_ports(spec) & _fixed_ports(old.spec))
         if in_place:
             self._switch(new)

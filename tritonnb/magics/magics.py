@@ -228,7 +228,15 @@ def _spec_options(options: argparse.Namespace) -> dict[str, Any]:
         "workers": options.workers,
         "port": options.score_port,
     }
-    sections = {"resources": resources, "server": server, "environment": {"pip": options.pip}, "score": score}
+    environment = {"pip": options.pip, "variables": options.env and dict(map(_variable, options.env))}
+    sections = {"resources": resources, "server": server, "environment": environment, "score": score}
     for section, keys in sections.items():
         fields[section] = {key: value for key, value in keys.items() if value is not None} or None
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--env {text}: a variable is NAME=VALUE.", hint=f"write `--env {name}=...`.")
+    return name, value

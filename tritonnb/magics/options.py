@@ -34,6 +34,9 @@ def _spec(parser: MagicParser) -> None:
     parser.add_argument(
         "--pip", action="append", metavar="PACKAGE", help="for Python models and the entry script; may be repeated"
     )
+    parser.add_argument(
+        "--env", action="append", metavar="NAME=VALUE", help="an environment variable for them; may be repeated"
+    )
     parser.add_argument("--entry-script", metavar="FILE", help="a script with init() and run(data), served on /score")
     parser.add_argument(
         "--source-directory",
