@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from wheels import write_wheel
 
 import tritonnb as tn
 from tritonnb import records
@@ -24,6 +25,7 @@ from tritonnb.errors import (
     ScoringError,
     ServerUnreachableError,
     SpecError,
+    TritonNbError,
 )
 from tritonnb.home import home
 
@@ -287,6 +289,36 @@ def test_a_change_that_fails_leaves_the_spec(scored, source):
     np.testing.assert_array_equal(scored.run(X), X * X)
 
 
+def test_a_change_of_models_and_script_is_made_whole_or_not_at_all(scored, source, tmp_path, square):
+    (tmp_path / "other.onnx").write_bytes(square)
+    (source / "bad.py").write_text("def init(): raise KeyError('weights')\ndef run(data): pass\n")
+    before, spec = told(scored)["pid"], scored.spec
+
+    with pytest.raises(EntryScriptError, match="weights"):
+        scored.update(models={"other": tmp_path / "other.onnx"}, score={"entry_script": "bad.py"})
+
+    assert scored.spec == spec
+    assert [(m.name, m.state) for m in scored.models() if m.reason != "unloaded"] == [("square", "READY")]
+    assert told(scored)["pid"] == before
+
+
+def test_an_update_that_names_a_script_takes_a_cell_s_place_and_if_it_fails_does_not(scored, source):
+    (source / "bad.py").write_text("def init(): raise KeyError('weights')\ndef run(data): pass\n")
+    scored.write_score(ECHO, port=0)
+    for changes in ({}, {"restart": "on-failure"}):
+        with pytest.raises(EntryScriptError, match="weights"):
+            scored.update(score={"entry_script": "bad.py"}, **changes)
+        assert scored.run("of the cell") == "of the cell"
+
+    scored.update(score={"workers": 1})
+    assert scored.run("of the cell") == "of the cell"
+
+    scored.update(score={"entry_script": "score.py"})
+    np.testing.assert_array_equal(scored.run(X), X * X)
+    scored.reload()
+    np.testing.assert_array_equal(scored.run(X), X * X)
+
+
 def test_deployed_again_with_the_same_spec_it_is_started_anew_only_if_its_files_changed(scored, source):
     scored.reload()
     before = told(scored)["pid"]
@@ -404,6 +436,26 @@ def test_the_count_of_workers_may_come_from_the_environment_s_variables(tmp_path
         report = deployment.measure_run("[[1, 2, 3, 4]]", concurrency=[1], requests=10)
 
         assert "LEVEL: '...'" in report.spec
+
+
+def test_packages_of_its_own_are_there_for_the_script_alone(tmp_path, models, name, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.chdir(tmp_path)
+    wheel = write_wheel(tmp_path, "tokens_of_a_kind", code="def split(text): return text.split()\n")
+    code = "import tokens_of_a_kind as t\ndef init(): pass\ndef run(data): return t.split(data)\n"
+    with tn.deploy(models, name=name) as deployment:
+        with pytest.raises(EntryScriptError, match=r"(?s)named .tokens_of_a_kind.\n.*its package with `--pip`"):
+            deployment.write_score(code, port=0)
+        url = deployment.url
+
+        deployment.write_score(code, port=0, pip=[f"./{wheel.name}"])
+
+        assert deployment.run("a quick fox") == ["a", "quick", "fox"]
+        assert deployment.url == url
+        monkeypatch.chdir("/")
+        with pytest.raises(TritonNbError, match="no-such-package-of-a-kind"):
+            deployment.write_score(code, port=0, pip=["no_such_package_of_a_kind==1"])
+        assert deployment.run("a quick fox") == ["a", "quick", "fox"]
 
 
 def test_when_the_server_died_and_came_back_the_script_serves_on(tmp_path, models, name, server_of, eventually):

@@ -12,7 +12,7 @@ import pytest
 
 import tritonnb as tn
 from tritonnb import records
-from tritonnb.errors import SpecError
+from tritonnb.errors import ScoringError, SpecError
 
 pytestmark = pytest.mark.requires("engine")
 
@@ -118,6 +118,18 @@ def test_no_key_is_in_a_repr_a_log_an_argument_or_an_error(guarded):
 
     for key in (*guarded.get_keys(), guarded.headers["Authorization"].removeprefix("Bearer ")):
         assert not [text for text in shown if key in text]
+
+
+def test_a_script_that_forgets_triton_s_key_is_told_which_variable_has_it(guarded):
+    asks = "import os, tritonclient.http as http\ndef init(): pass\ndef run(data):\n"
+    asks += "    return http.InferenceServerClient(os.environ['TRITON_URL']).get_model_metadata('square')\n"
+    guarded.write_score(asks, port=0)
+
+    with pytest.raises(ScoringError, match=r"(?s)the cell, in run.*Hint: .*TRITON_AUTHORIZATION"):
+        guarded.run("x")
+
+    guarded.update(entry_script="score.py")  # takes the cell's place
+    assert guarded.run("x")["authorization"]
 
 
 def test_the_files_with_keys_are_for_this_user_alone(guarded):

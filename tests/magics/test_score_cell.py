@@ -86,7 +86,11 @@ def test_modules_beside_the_notebook_can_be_imported(serving, tmp_path, monkeypa
     [
         (cell(run="x y"), EntryScriptError, "line 11 of the cell: invalid syntax.*nothing was changed"),
         (cell().replace("import numpy", "1 / 0"), EntryScriptError, "ZeroDivisionError.*line 3 of the cell: 1 / 0"),
-        (cell().replace("import numpy", "import nltkk"), EntryScriptError, "'nltkk'\n  line 3 of the .*--pip nltkk"),
+        (
+            cell().replace("import numpy", "import nltkk"),
+            EntryScriptError,
+            "'nltkk'\n  line 3 of the .*add its package with `--pip`",
+        ),
         (cell(init="raise KeyError('w')"), EntryScriptError, "'w'\n  line 7 of the cell, in init: raise KeyError"),
         (cell("srving"), DeploymentError, "did you mean 'serving'"),
         (cell("serving --wrkers 2"), UsageError, "did you mean '--workers'"),

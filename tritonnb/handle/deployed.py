@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -274,6 +274,7 @@ class Deployment(Scoring):
         Other models are loaded and unloaded in the running server. Any other change needs a new server: it is
         started beside the old one, which goes on until the new one is ready and stays if it does not become so;
         only where both want the same fixed port the old one is stopped first, and started again if the new one fails.
+        A change of the entry script alone needs no new server. An ``entry_script`` takes the place of a cell's.
 
         Parameters
         ----------
@@ -289,7 +290,9 @@ class Deployment(Scoring):
         TritonNbError
             The new server failed; the old one serves.
         """
-        with self._change(f"Updating {self.name!r}") as tick:
+        names_script = "entry_script" in {**changes, **(changes.get("score") or {})}
+        of_spec = self._run.script.passing_over_cell() if names_script else nullcontext()
+        with self._change(f"Updating {self.name!r}") as tick, of_spec:
             if changes.get("models"):
                 changes["models"] = in_words_of_a_spec(changes["models"])
             spec = pinned(self.spec.replace(**changes))
@@ -298,11 +301,8 @@ class Deployment(Scoring):
             self._run.client()
             self._run.script.prepare(spec, lambda _text, _fraction: tick())
             changed = {f for f in type(spec).model_fields if getattr(spec, f) != getattr(self.spec, f)}
-            if changed <= {"score"}:
-                self._run.follow_script(spec, tick)
-            elif changed <= {*FOLLOWED, "score"}:
-                self._run.follow(spec, self._memory_for(spec))
-                self._run.serve_script(tick)
+            if changed <= {*FOLLOWED, "score"}:
+                self._run.follow_all(spec, self._memory_for(spec), tick)
             else:
                 self._replace_run(spec, self._run.key, timeout, tick)
 
@@ -351,6 +351,7 @@ class Deployment(Scoring):
             self._switch(new)
         except BaseException:
             new.stop()
+            old.script.back_to_cell()
             if in_place:
                 again = Run(old.spec, records.new_folder(self.name), old.key, old.memory, **taken_over)
                 self._switch(again)

@@ -151,13 +151,20 @@ class Run(Models):
         """Have the entry script, where there is one, ask this server: see `EntryScript.serve`."""
         self.script.serve(Behind(self.spec, self.engine.endpoint, self.folder), each, cell=cell, anew=anew)
 
-    def follow_script(self, spec: Spec, each: Callable[[], None]) -> None:
-        """Take over a spec that differs in nothing but its entry script."""
-        before, self.spec = self.spec, spec
+    def follow_all(self, spec: Spec, memory: tuple[Model, ...], each: Callable[[], None]) -> None:
+        """Take over a spec with other models or another entry script in the running server; all of it or nothing."""
+        before = self.spec, self.memory
+        other_models = (spec.models, spec.repository) != (before[0].models, before[0].repository)
+        if other_models:
+            self.follow(spec, memory)
+        self.spec = spec
         try:
             self.serve_script(each)
         except BaseException:
-            self.spec = before
+            self.spec = before[0]
+            self.script.back_to_cell()
+            if other_models:
+                self.follow(*before)
             raise
         records.change(self.folder, spec=spec.to_yaml())
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tritonnb import records
-from tritonnb.errors import DeploymentError, EntryScriptError, ServerError, SpecError, nearest
+from tritonnb.errors import DeploymentError, EntryScriptError, ServerError, SpecError
 from tritonnb.handle.cells import no_python
 from tritonnb.handle.run import Run, new_key
 from tritonnb.handle.served import Served
@@ -224,7 +223,7 @@ class Scoring(Served):
             compile(code, "<cell>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             raise EntryScriptError(f"The entry script, {no_python(error)}", hint="nothing was changed.") from error
-        cell = ScriptCell(code, self._checked(options), tuple(pip), auth)
+        cell = ScriptCell.of(code, pip=pip, auth=auth, **options)
         with self._change(f"Starting the entry script of {self.name!r}") as tick:
             self._run.client()
             self._run.script.prepare(self.spec, lambda _text, _fraction: tick(), cell)
@@ -233,19 +232,6 @@ class Scoring(Served):
         return Serving(
             self.name, self.scoring_uri, self.swagger_uri, plan.workers, plan.threads, plan.timeout_s, plan.auth
         )
-
-    def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
-        from tritonnb.spec import Spec  # noqa: PLC0415  (pydantic's import)
-        from tritonnb.spec_sections import Score  # noqa: PLC0415
-
-        known = Score.model_fields.keys() - {"entry_script"}
-        if unknown := options.keys() - known:
-            word = min(unknown)
-            raise SpecError(f"write_score: there is no option {word!r}.", hint=nearest(word, known))
-        said = {"source_directory": Path.cwd(), **{key: value for key, value in options.items() if value is not None}}
-        score = Spec.from_options(score={"entry_script": "score.py", **said}).score
-        checked = score.model_dump(mode="json") if score else {}
-        return {key: checked[key] for key in said}
 
     def serialize(self) -> dict[str, Any]:
         """Return what the deployment is, as Azure ML's dict of a local web service; never a key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tritonnb.score.plan import check, score_of
 from tritonnb.score.tier import new_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tritonnb.endpoint import Endpoint
@@ -58,6 +59,7 @@ class EntryScript:
         self._tier = ScoreTier(tier) if tier else None
         self._changing = threading.RLock()
         self._ended = threading.Event()
+        self._passing_over_cell = False
 
     @property
     def folder(self) -> Path | None:
@@ -72,8 +74,23 @@ class EntryScript:
     @property
     def cell(self) -> ScriptCell | None:
         """The cell that the script was written in, where it was."""
-        kept = ScriptCell.read(self._tier.folder) if self._tier else None
+        kept = ScriptCell.read(self._tier.folder) if self._tier and not self._passing_over_cell else None
         return kept[0] if kept else None
+
+    @contextmanager
+    def passing_over_cell(self) -> Iterator[None]:
+        """Let the spec's script take the place of a cell's, which is forgotten at the end unless the block fails."""
+        self._passing_over_cell = True
+        try:
+            yield
+            if self._tier:
+                ScriptCell.forget(self._tier.folder)
+        finally:
+            self._passing_over_cell = False
+
+    def back_to_cell(self) -> None:
+        """Let the cell's script count again, before a block of `passing_over_cell` fails."""
+        self._passing_over_cell = False
 
     def expect(self, spec: Spec) -> None:
         """Choose the folder of the tier that a spec needs, so that its record names it before it is started."""

@@ -143,4 +143,7 @@ def _error(tier: ScoreTier, answer: Answer) -> ScoringError:
         status=answer.status,
         request_id=request,
         traceback=traceback,
+        hint="Triton asks for a key: send os.environ['TRITON_AUTHORIZATION'] as the header Authorization."
+        if "expecting header 'Authorization'" in traceback
+        else "",
     )

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritonnb.errors import SpecError, nearest
 from tritonnb.score.files import read_json, write_json
+from tritonnb.spec import Spec
+from tritonnb.spec_sections import Score
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 #: What messages and tracebacks call the script.
 SHOWN_AS = "the cell"
@@ -43,6 +46,25 @@ class ScriptCell:
     score: Mapping[str, Any]
     pip: tuple[str, ...] = ()
     auth: bool | None = None
+
+    @classmethod
+    def of(cls, code: str, *, pip: Iterable[str] = (), auth: bool | None = None, **options: Any) -> ScriptCell:
+        """Return a cell, checked; its options are the keys of the spec's ``score`` section, None where not given.
+
+        Raises
+        ------
+        SpecError
+            There is no such option, or it cannot have this value.
+        """
+        known = Score.model_fields.keys() - {"entry_script"}
+        if unknown := options.keys() - known:
+            word = min(unknown)
+            raise SpecError(f"An entry script has no option {word!r}.", hint=nearest(word, known))
+        given = {key: value for key, value in options.items() if value is not None}
+        said = {"source_directory": Path.cwd(), **given}
+        checked = Spec.from_options(score={"entry_script": "score.py", **said}, environment={"pip": list(pip)})
+        score = checked.score.model_dump(mode="json") if checked.score else {}
+        return cls(code, {key: score[key] for key in said}, checked.environment.pip, auth)
 
     def write(self, folder: Path) -> Path:
         """Write the code into a tier's folder and return its file; it counts from `keep` on."""
@@ -72,3 +94,8 @@ class ScriptCell:
             return None
         file = Path(said["file"])
         return cls(file.read_text(encoding="utf-8"), said["score"], tuple(said["pip"]), said["auth"]), file
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Keep no cell in a tier's folder any more."""
+        (folder / "cell.json").unlink(missing_ok=True)

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 #: A worker has logged a traceback a moment before its answer arrives, or a moment after it.
 LOGGED_WITHIN_S = 1.0
-_MISSING_MODULE = re.compile(r"No module named '(\w+)")
 
 
 def new_key() -> str:
@@ -116,7 +114,8 @@ class ScoreTier:
         try:
             self._hand_over(replace(plan, port=before.port, generation=generation))
             self.wait(each)
-        except EntryScriptError:
+        except EntryScriptError as error:
+            error.hint = " ".join(filter(None, [error.hint, "The script of before goes on."]))
             before.write(self.folder)
             os.utime(self.folder / "plan.json", ns=(since.st_atime_ns, since.st_mtime_ns))  # for `outdated`
             raise
@@ -274,12 +273,11 @@ class ScoreTier:
         }.get(failure.kind, f"{script} could not be started")
         plan = self.plan
         told = self.reason(failure.traceback) if failure.traceback else failure.message
-        missing = _MISSING_MODULE.search(told)
         return EntryScriptError(
             f"{what}: {told}",
             traceback=frames.shown(failure.traceback, plan.entry_script, plan.shown_as),
-            hint=f"a package of its own: `environment: {{pip: [{missing[1]}]}}` (`--pip {missing[1]}`)."
-            if missing
+            hint="add its package with `--pip` (`environment: {pip: [...]}`), or put the module beside the script."
+            if "No module named '" in told
             else "give it longer with `init_timeout_s`."
             if failure.kind == "timeout"
             else "",
