@@ -13,7 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import azmlinfsrv
 import numpy as np
 import post_load
 from bench_load import at_least, at_most, tiny
@@ -23,6 +22,9 @@ from results import Series, Target, publish
 import tritonnb as tn
 from tritonnb.home import home
 from tritonnb.measure.sweep import measure
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "plugins"))
+import azmlinfsrv
 
 ROUNDS = 5
 SECONDS = 2.0
@@ -67,25 +69,37 @@ def serving(folder: Path, script: str, workers: int = 1):
         yield deployment
 
 
+@contextlib.contextmanager
+def original(folder: Path, script: str, workers: int):
+    """Serve a script with azmlinfsrv; give its scoring URI."""
+    os.environ.setdefault("TRITONNB_TEST_SESSION", "bench")
+    variables = {"WORKER_COUNT": str(workers)}
+    host = azmlinfsrv.OriginalHost(azmlinfsrv.install(home()), folder / str(workers), {"score.py": script}, variables)
+    try:
+        if not host.wait():
+            raise RuntimeError(f"azmlinfsrv does not serve:\n{host.log()}")
+        yield f"http://127.0.0.1:{host.port}/score"
+    finally:
+        host.end()
+
+
 def peer(folder: Path) -> int:
     """Compare throughput and p99 with azmlinfsrv's."""
     body = json.dumps({"data": "x" * 50}).encode()
     series, targets = [], []
     for workers in sorted({workers for workers, _ in BARS}):
-        with serving(folder, ECHO, workers) as ours:
-            azmlinfsrv.install(next(home().glob("engines/*/bin/python3")))
-            with azmlinfsrv.serving(folder / "score.py", workers, folder / "azmlinfsrv.log") as theirs:
-                addresses = {"azmlinfsrv": theirs, "tritonnb": ours.scoring_uri}
-                for url in addresses.values():
-                    post_load.load(url, body, 8, 1)  # the first requests
-                for concurrency in (concurrency for count, concurrency in BARS if count == workers):
-                    runs: dict[str, list[Seen]] = {who: [] for who in addresses}
-                    for _ in range(ROUNDS):
-                        for who, url in addresses.items():
-                            runs[who].append(post_load.load(url, body, concurrency, SECONDS))
-                    told, kept = compared(workers, concurrency, runs)
-                    series += told
-                    targets += kept
+        with serving(folder, ECHO, workers) as ours, original(folder / "original", ECHO, workers) as theirs:
+            addresses = {"azmlinfsrv": theirs, "tritonnb": ours.scoring_uri}
+            for url in addresses.values():
+                post_load.load(url, body, 8, 1)  # the first requests
+            for concurrency in (concurrency for count, concurrency in BARS if count == workers):
+                runs: dict[str, list[Seen]] = {who: [] for who in addresses}
+                for _ in range(ROUNDS):
+                    for who, url in addresses.items():
+                        runs[who].append(post_load.load(url, body, concurrency, SECONDS))
+                told, kept = compared(workers, concurrency, runs)
+                series += told
+                targets += kept
     about = f"an echo script, by workers and concurrency; the load is {post_load.client()}'s"
     return publish("score_peer", about, series, *targets)
 
@@ -111,8 +125,8 @@ def compared(workers: int, concurrency: int, runs: dict[str, list[Seen]]) -> tup
 
 def tier(folder: Path) -> int:
     """Show what the tier adds to a direct request."""
-    x = np.random.default_rng(0).random((1, 64), np.float32)
-    body = json.dumps(np.round(x, 12).tolist()).encode()
+    numbers = np.random.default_rng(0).random((1, 64)).round(12)
+    x, body = numbers.astype(np.float32), json.dumps(numbers.tolist()).encode()
     runs: dict[str, list[float]] = {"direct": [], "through the script": []}
     with serving(folder, FORWARD) as deployment:
         for _ in range(ROUNDS):
