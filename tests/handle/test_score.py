@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 import urllib.error
@@ -401,6 +402,23 @@ def test_not_waited_for_it_has_failed_and_its_log_can_be_read(tmp_path, models, 
         assert "hello from here" in deployment.get_logs()
 
 
+@pytest.mark.parametrize("changes", [{}, {"restart": "on-failure"}], ids=["the script alone", "and the server"])
+def test_a_script_that_an_update_brings_and_that_cannot_be_started_leaves_the_deployment_without(
+    tmp_path, models, name, changes
+):
+    write(tmp_path, "def init(): raise KeyError('w')\ndef run(data): pass\n")
+    score = {"entry_script": "score.py", "source_directory": tmp_path, "port": 0}
+    with tn.deploy(models, name=name) as deployment:
+        with pytest.raises(EntryScriptError, match="KeyError: 'w'"):
+            deployment.update(score=score, **changes)
+        assert (deployment.state, deployment.swagger_uri, deployment.spec.score) == ("ready", "", None)
+        assert not list(home().glob(f"score/{name}-*"))
+
+        write(tmp_path)
+        deployment.update(score=score, **changes)
+        np.testing.assert_array_equal(deployment.run(X), X * X)
+
+
 @pytest.mark.parametrize("entry_script", ["scroe.py", "no/such.py"])
 def test_a_script_that_is_not_there_is_told_before_anything_is_started(tmp_path, models, name, entry_script):
     write(tmp_path)
@@ -487,7 +505,10 @@ def test_kept_it_is_found_changed_and_ended_by_other_processes(tmp_path, models,
     assert finder.run("dep.run([[1, 2, 3, 4]])") == "[[1.0, 4.0, 9.0, 16.0]]"
     finder.run("dep.restart()")
     assert finder.run("dep.run([[1, 2, 3, 4]])") == "[[1.0, 4.0, 9.0, 16.0]]"
+    other = notebook()
+    other.run(f"dep = deploying.find({name!r})")
     finder.run(f"dep.write_score({ECHO!r}, port=0)")
+    assert other.run("dep.run('[5]')") == "'[5]'"
     finder.end()
 
     last = notebook()
@@ -495,6 +516,25 @@ def test_kept_it_is_found_changed_and_ended_by_other_processes(tmp_path, models,
     assert (last.run("dep.scoring_uri"), last.run("dep.run('[5]')")) == (uri, "'[5]'")
     last.run("dep.delete()")
     assert not left_behind(name)
+
+
+def test_a_script_that_one_notebook_writes_or_moves_is_known_to_another(tmp_path, models, name, notebook, free_port):
+    maker, other = notebook(), notebook()
+    maker.run(f"dep = tn.deploy({str(models)!r}, name={name!r}, keep=True)")
+    other.run(f"dep = deploying.find({name!r})")
+
+    maker.run(f"dep.write_score({ECHO!r}, port=0)")
+    assert other.run("dep.run('[5]'), dep.health().script") == "('[5]', 'ready, 1 worker')"
+    maker.run(f"dep.write_score({ECHO!r}, port={free_port})")
+    assert other.run("dep.scoring_uri, dep.run('[5]')") == f"('http://127.0.0.1:{free_port}/score', '[5]')"
+    other.run("dep.delete()")
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def test_a_maker_that_is_killed_during_init_leaves_the_start_to_whoever_finds_it(

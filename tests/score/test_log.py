@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tritonnb.score.log import lines_of, read, traceback_in
+from tritonnb.score.log import has_ended, lines_of, read, traceback_in
 
 LOG = """\
 2026-11-23T10:00:00.123Z [worker 1] [-] starting
@@ -30,6 +30,14 @@ def test_a_traceback_ends_with_its_error(tmp_path):
         "KeyError: '[a-1]'"
     )
     assert traceback_in(lines_of(tmp_path / "score.log", "a-1")) == ""
+
+
+def test_the_last_line_of_a_request_is_known(tmp_path):
+    (tmp_path / "score.log").write_text(LOG)
+    lines = lines_of(tmp_path / "score.log", "a-2")
+
+    assert has_ended(lines)
+    assert not has_ended(lines[:-1])
 
 
 def test_before_there_is_a_log_it_is_empty(tmp_path):

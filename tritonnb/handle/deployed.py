@@ -340,6 +340,7 @@ class Deployment(Scoring):
         taken_over: dict[str, Any] = {"cells": old.cells.read(), "script": old.script}
         new = Run(spec, records.new_folder(self.name), key, self._memory_for(spec), **taken_over)
         new.engine.prepare(lambda _text, _fraction: each())
+        had_script = old.script.folder is not None
         in_place = bool(_fixed_ports(spec) & _fixed_ports(old.spec))
         if in_place:
             self._switch(new)
@@ -352,6 +353,8 @@ class Deployment(Scoring):
         except BaseException:
             new.stop()
             old.script.back_to_cell()
+            if not had_script:
+                old.script.drop()
             if in_place:
                 again = Run(old.spec, records.new_folder(self.name), old.key, old.memory, **taken_over)
                 self._switch(again)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonnb import records
@@ -16,7 +17,6 @@ from tritonnb.score.tier import new_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tritonnb.endpoint import Endpoint
     from tritonnb.environments import EngineEnvironment, Overlay, Report
@@ -69,7 +69,15 @@ class EntryScript:
     @property
     def tier(self) -> ScoreTier | None:
         """The tier that runs the script; None where there is no script, or it is not started yet."""
+        if not (self._tier and self._tier.started):
+            self._look_again()
         return self._tier if self._tier and self._tier.started else None
+
+    def _look_again(self) -> None:
+        """Learn from the record of what another notebook has done: a kept deployment is everybody's."""
+        record = records.record_of(self._deployment)
+        if record and record.tier and not (self._tier and str(self._tier.folder) == record.tier):
+            self._tier = ScoreTier(Path(record.tier))
 
     @property
     def cell(self) -> ScriptCell | None:
@@ -159,13 +167,13 @@ class EntryScript:
 
     def _start(self, behind: Behind, cell: ScriptCell | None, step: Callable[[], None]) -> None:
         """Start the first tier."""
-        new = self._tier = self._tier or ScoreTier(records.new_tier_folder(self._deployment))
+        expected = self._tier
+        new = self._tier = expected or ScoreTier(records.new_tier_folder(self._deployment))
         try:
             _begin(new, behind, cell, (new_key(), new_key()), step)
         except BaseException:
-            if cell:  # else its log tells more, to whoever looks at the deployment that failed
-                new.stop()
-                self._tier = None
+            if not expected:  # else its log tells more, to whoever looks at the deployment that failed
+                self.drop()
             raise
 
     def _reload(
@@ -207,6 +215,12 @@ class EntryScript:
         with self._changing:
             if self._tier:
                 self._tier.stop()
+
+    def drop(self) -> None:
+        """End a tier that the deployment does not have after all."""
+        if self._tier:
+            self._tier.stop()
+        self._tier = None
 
     # What it is -------------------------------------------------------------------------------------------------------
 

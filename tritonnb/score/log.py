@@ -48,6 +48,11 @@ def lines_of(file: Path, request: str) -> list[str]:
     return [line["text"] for line in found if line and line["request"] == request]
 
 
+def has_ended(lines: list[str]) -> bool:
+    """Tell whether the lines of a request are all that there will be."""
+    return any(map(_ACCESS.match, lines))
+
+
 def traceback_in(lines: list[str]) -> str:
     """Return the traceback among the lines of a request; empty where there is none."""
     text = "\n".join(line for line in lines if not _ACCESS.match(line))

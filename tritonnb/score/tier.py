@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: A worker has logged a traceback a moment before its answer arrives, or a moment after it.
+#: A request's last line is in the log a moment after its answer has arrived.
 LOGGED_WITHIN_S = 1.0
 
 
@@ -211,8 +211,10 @@ class ScoreTier:
         told = Told.read(self.folder)
         if told is None:
             return "it is starting"
-        ready, count = sum(worker.ready for worker in told.workers), self.plan.workers
-        if ready >= count:
+        plan = self.plan
+        swapping = told.generation < plan.generation  # to a plan that may have other workers
+        ready, count = sum(worker.ready for worker in told.workers), len(told.workers) if swapping else plan.workers
+        if ready >= max(count, 1):
             return ""
         why = f": {self._failed(told.error)}" if told.error else ""
         return f"{ready} of its {count} worker{'' if count == 1 else 's'} {'is' if ready == 1 else 'are'} ready{why}"
@@ -241,10 +243,10 @@ class ScoreTier:
     def traceback_of(self, request: str) -> str:
         """Return the traceback of a request that failed in the script; empty where none is logged."""
         deadline = time.monotonic() + LOGGED_WITHIN_S
-        while not (found := log.traceback_in(log.lines_of(self._log, request))) and time.monotonic() < deadline:
+        while not log.has_ended(lines := log.lines_of(self._log, request)) and time.monotonic() < deadline:
             time.sleep(0.01)
         plan = self.plan
-        return frames.shown(found, plan.entry_script, plan.shown_as)
+        return frames.shown(log.traceback_in(lines), plan.entry_script, plan.shown_as)
 
     def reason(self, traceback: str) -> str:
         """Return the error of a traceback, with the script's own lines."""
