@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -41,6 +43,14 @@ def run(*command):
     assert done.returncode == 0, done.stderr
 
 
+def free_port():
+    """Return a free port that the system does not give to whoever asks for any, while the original boots."""
+    for port in random.sample(range(20000, 30000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError("no port is free")
+
+
 class OriginalHost:
     """A running original.
 
@@ -51,7 +61,7 @@ class OriginalHost:
     folder
         An empty folder for it alone.
     files
-        The script and its helpers: names and texts.
+        The script first, and what it needs: names and texts.
     variables
         More environment variables.
     """
@@ -59,11 +69,10 @@ class OriginalHost:
     def __init__(self, environment, folder, files, variables):
         self._log = folder / "log"
         self.source = folder / "src"
-        self.source.mkdir(parents=True)
         for name, text in files.items():
+            (self.source / name).parent.mkdir(parents=True, exist_ok=True)
             (self.source / name).write_text(textwrap.dedent(text))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         usual = {
             "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
             "HOME": str(folder),  # its control socket is in it
@@ -72,7 +81,7 @@ class OriginalHost:
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [environment / "bin" / "azmlinfsrv", "--entry_script", "score.py", "--port", str(self.port)],
+                [environment / "bin" / "azmlinfsrv", "--entry_script", next(iter(files)), "--port", str(self.port)],
                 cwd=self.source,
                 env=usual | variables,
                 stdin=subprocess.DEVNULL,

@@ -18,9 +18,10 @@ from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 from azmlinfsrv import OriginalHost, install
-from score_cases import CASES, SCRIPTS
+from score_cases import CASES, SCRIPTS, Case
 from score_process import ScoreProcess
 
 from tritonnb.environments import overlay
@@ -141,10 +142,11 @@ STAMP = re.compile(r"^(\d{4}-\d\d-\d\d [\d:,]{12} [A-Z] \[\d+\] [\w.]+ - |[\dT:.
 def serve_ours(python, folder, files, variables, **plan):
     """Start ours on a script."""
     variables = {"PATH": os.environ["PATH"], "TRITONNB_TEST_SESSION": os.environ["TRITONNB_TEST_SESSION"]} | variables
-    (folder / "src").mkdir(parents=True)
     for file, text in files.items():
+        (folder / "src" / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / "src" / file).write_text(text)
-    return ScoreProcess(folder, python, wait=False, variables=variables, **plan)
+    script = str(folder / "src" / next(iter(files)))
+    return ScoreProcess(folder, python, wait=False, variables=variables, entry_script=script, **plan)
 
 
 class Pair:
@@ -332,3 +334,57 @@ def test_a_script_that_the_original_refuses_is_refused_for_the_same_reason(refus
     assert state["error"]["kind"] == ("init" if how in {"init", "exit in init"} else "import")
     lines = re.findall(r'score\.py", line (\d+)', original)
     assert set(re.findall(r'score\.py", line (\d+)', ours)) == set(lines)
+
+
+# Beside requests: what else the original is known for -----------------------------------------------------------------
+
+ECHO = "def init(): pass\ndef run(data): return data\n"
+
+
+@pytest.fixture
+def both(environments, tmp_path):
+    """Return a function that serves files by both hosts, ready or ended."""
+    original, ours = environments
+    with contextlib.ExitStack() as ended:
+
+        def both(files, variables=None, **plan):
+            theirs = OriginalHost(original, tmp_path / "original", files, variables or {})
+            ended.callback(theirs.end)
+            mine = serve_ours(ours, tmp_path / "ours", files, {}, **plan)
+            ended.callback(mine.end)
+            mine.until(lambda state: state["state"] == "ready")
+            return theirs, mine, theirs.wait()
+
+        yield both
+
+
+def listens_on(process):
+    everyone = [process, *process.children(recursive=True)]
+    return {c.laddr.ip for each in everyone for c in each.net_connections() if c.status == psutil.CONN_LISTEN}
+
+
+def test_traps_1_2_3_and_7_the_original_listens_everywhere_knows_no_key_keeps_no_connection_has_a_socket(both):
+    (theirs, ours, _) = both({"score.py": ECHO}, auth=True)
+    (ours.folder / "keys.json").write_text('["key"]')
+    assert listens_on(psutil.Process(theirs.process.pid)) == {"0.0.0.0"}  # noqa: S104  (this is what is wrong)
+    assert listens_on(psutil.Process(ours.process.pid)) == {"127.0.0.1"}
+    wrong = Case("", "", "1", headers={"Authorization": "Bearer wrong"})
+    assert [seen(host, wrong)["status"] for host in (theirs, ours)] == [200, 401]
+    assert list(theirs.source.parent.rglob("gunicorn.ctl"))
+    assert not list(ours.folder.rglob("*.ctl"))
+
+
+def test_trap_5_the_original_imports_no_helper_beside_a_script_in_another_folder(both):
+    theirs, ours, serves = both({"inner/score.py": "import helper\n" + ECHO, "inner/helper.py": ""})
+    assert not serves
+    assert "No module named 'helper'" in theirs.log()
+    assert ours.run(1) == "1"
+
+
+def test_trap_6_the_original_takes_any_config_json_beside_the_script_for_its_own(both):
+    theirs, ours, serves = both(
+        {"score.py": ECHO, "config.json": '{"scoring_timeout": "my own setting", "SCORING_TIMEOUT_MS": "x"}'}
+    )
+    assert not serves
+    assert "Configuration Error" in theirs.log()
+    assert ours.run(1) == "1"

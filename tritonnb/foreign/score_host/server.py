@@ -69,6 +69,7 @@ class Server(uvicorn.Server):
                 http=Protocol,
                 lifespan="off",
                 ws="none",
+                proxy_headers=False,  # there is no proxy, and X-Forwarded-For is for the script to read
                 access_log=False,
                 log_config=None,
                 server_header=False,

@@ -190,7 +190,9 @@ def main(control: int, listener: int, board: int, slot: int) -> None:
     sys.setswitchinterval(SWITCH_S)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger().setLevel(os.environ.get("AZUREML_LOG_LEVEL", "INFO"))
-    logging.lastResort.setLevel(logging.NOTSET)  # a script that configures no logging sees its lines all the same
+    # A script that configures no logging sees its lines all the same, in the form of logging.basicConfig().
+    logging.lastResort.setLevel(logging.NOTSET)
+    logging.lastResort.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
     contrib.offer()
     accepted_from = socket.socket(fileno=listener)
     accepted_from.settimeout(0)
