@@ -170,10 +170,10 @@ class Scoring(Served):
     def _spec_to_pass_on(self) -> str:
         """Return the spec for a report, which is passed on: what stands in environment variables may be secret."""
         spec = self.spec
-        server = spec.server.model_copy(update={"env": dict.fromkeys(spec.server.env, "...")})
-        variables = dict.fromkeys(spec.environment.variables, "...")
-        environment = spec.environment.model_copy(update={"variables": variables})
-        return spec.model_copy(update={"server": server, "environment": environment}).to_yaml()
+        given = spec.environment.variables
+        variables = {name: given[name] if name == "WORKER_COUNT" else "..." for name in given}
+        env = dict.fromkeys(spec.server.env, "...")
+        return spec.replace(server={"env": env}, environment={"variables": variables}).to_yaml()
 
     def _running_tier(self) -> ScoreTier:
         self._run.client()  # raises why there is nothing to talk to
