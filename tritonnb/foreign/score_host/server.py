@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .together import Together
+
 if TYPE_CHECKING:
     import socket
 
 HEAD_MOST = 1 << 19  # bytes; one read, which may hold the end of another request, is half of it
 KEEP_ALIVE_S = 75  # how long a connection may be idle
-IDLE_WHEN_LEAVING_S = 5.0  # the same for one whose worker is leaving
 LET_OTHERS_S = 0.001  # head start of workers with fewer connections
 LOOK_S = 0.02
 TRY_AGAIN_S = 0.1  # after a connection could not be accepted
@@ -25,6 +26,15 @@ class Protocol(HttpToolsProtocol):
     """HTTP whose requests cannot begin without end: httptools keeps whatever it is sent of a first line and headers."""
 
     _head = 0.0  # bytes of the first line and headers so far
+
+    def connection_made(self, transport):
+        """Begin with a connection."""
+        super().connection_made(Together(transport))
+
+    def on_response_complete(self):
+        """Send the answer to a HEAD, too, which has no body."""
+        self.transport.flush()
+        super().on_response_complete()
 
     def data_received(self, data):
         """Count what comes until the headers are complete."""
