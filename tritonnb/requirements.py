@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"((git|hg|svn|bzr)\+)?\w[\w+.-]*://\S+")
 _FILE = re.compile(r"^[.~]?/|^\.\.?$|^\.\./|\.(whl|zip|tar\.\w+|tgz)(\[[^]]*\])?$|^[\w.-]+/")
+_NAMED_URL = re.compile(r"[\w.,\s\[\]-]+@\s*\w[\w+.-]*://")
 _EXTRAS = re.compile(r"\[[\w.,\s-]*\]$")
 
 
@@ -51,7 +52,7 @@ def _requirements(entry: str, base: Path, reading: tuple[Path, ...]) -> list[str
         )
     if _URL.fullmatch(entry):
         return [entry]
-    if _FILE.search(entry) and " @ " not in entry:
+    if _FILE.search(entry) and not _NAMED_URL.match(entry):
         return [str(_absolute(entry, base))]
     return [_by_name(entry)]
 
@@ -103,5 +104,5 @@ def local_source(requirement: str) -> Path | None:
     if requirement.startswith("/"):
         path = Path(requirement)
         return path if path.exists() else Path(_EXTRAS.sub("", requirement))
-    url = requirement.partition(" @ ")[2] or requirement
+    url = re.sub(r"^[^@:]*@ ", "", requirement)
     return Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None

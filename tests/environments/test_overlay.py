@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from wheels import write_wheel
 
@@ -161,3 +166,65 @@ def test_the_callers_own_python_settings_lead_nowhere(wheels, tmp_path, monkeypa
     (with_dist_info / "METADATA").write_text("Metadata-Version: 2.1\nName: tnbone\nVersion: 1.0\n")
     assert said_by(overlay(["tnbone"]), "python3", "-c", "import tnbone; print(tnbone.VERSION)") == "1.0"
     assert not list((tmp_path / "PIP_TARGET").iterdir())
+
+
+SLOW_PROJECT = """\
+import pathlib, time
+def build_wheel(*_):
+    pathlib.Path({mark!r}).touch()
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def stuck(tmp_path):
+    """Start a build of a project that never ends, in a process of its own; return it and the project's folder."""
+    project, mark = tmp_path / "project", tmp_path / "building"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "tnbslow"\nversion = "1"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (project / "backend.py").write_text(SLOW_PROJECT.format(mark=str(mark)))
+    program = f"from tritonnb.environments import overlay; overlay([{str(project)!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.DEVNULL, start_new_session=True
+    ) as builder:
+        while not mark.exists():
+            assert builder.poll() is None, "the build ended before it could be interrupted"
+            time.sleep(0.01)
+        yield builder
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(builder.pid, signal.SIGKILL)
+
+
+def test_ctrl_c_ends_a_build_with_all_its_processes_and_leaves_nothing(stuck, overlays):
+    processes = psutil.Process(stuck.pid).children(recursive=True)
+    assert len(processes) >= 2  # pip, and the project's own build
+    stuck.send_signal(signal.SIGINT)  # as a notebook's kernel gets it: the build's processes do not
+    stuck.wait()
+    assert psutil.wait_procs(processes, timeout=5)[1] == []
+    assert {path.suffix for path in overlays.iterdir()} == {".lock"}
+
+
+def test_two_builders_at_once_share_one(wheels, overlays):
+    write_wheel(wheels, "tnbone")
+    build = "from tritonnb.environments import overlay; print(overlay(['tnbone']).folder)"
+    builders = [subprocess.Popen([sys.executable, "-c", build], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    folders = {builder.communicate()[0].strip() for builder in builders}
+    assert len(folders) == 1
+    assert folders == {str(path) for path in overlays.iterdir() if path.is_dir()}
+
+
+def test_progress_names_what_is_fetched_and_installed(wheels):
+    write_wheel(wheels, "tnbone", requires=["tnbtwo"])
+    write_wheel(wheels, "tnbtwo")
+    told = []
+    overlay(["tnbone"], lambda text, _: told.append(text))
+    assert told == [
+        "making an environment for tnbone",
+        "getting tnbone-1.0-py3-none-any.whl",
+        "getting tnbtwo-1.0-py3-none-any.whl",
+        "installing 2 packages",
+        "environment built",
+    ]

@@ -16,7 +16,7 @@ from tritonnb.client.diagnosis import diagnose
 from tritonnb.endpoint import Endpoint
 from tritonnb.engines.options import HOST, free_ports, options
 from tritonnb.engines.supervised import STOPPED_ELSEWHERE, SupervisedEngine, last_lines
-from tritonnb.environments import engine_environment, overlay
+from tritonnb.environments import overlay
 from tritonnb.errors import EngineError, PortInUseError, nearest
 from tritonnb.repository import link_or_copy
 from tritonnb.supervise import Job, SupervisedProcess
@@ -47,12 +47,10 @@ class EmbeddedEngine(SupervisedEngine):
 
     def __init__(self, spec: Spec, folder: Path, key: str, why: str = "") -> None:
         super().__init__(spec, folder, key, why)
-        self._environment: EngineEnvironment | None = None
         self._packages: EngineEnvironment | Overlay | None = None
 
     def prepare(self, report: Report) -> None:
         """Build the engine and the overlay of the spec's packages where they are missing."""
-        self._environment = engine_environment(report)
         self._packages = overlay(self._spec.environment.pip, report)
 
     def start(self) -> None:
@@ -65,7 +63,6 @@ class EmbeddedEngine(SupervisedEngine):
         EngineError
             The server's program could not be started.
         """
-        environment = self._environment or engine_environment()
         packages = self._packages or overlay(self._spec.environment.pip)
         server = self._spec.server
         http, grpc, metrics = free_ports((server.http_port, server.grpc_port, server.metrics_port))
@@ -75,11 +72,11 @@ class EmbeddedEngine(SupervisedEngine):
             metrics_url=f"http://{HOST}:{metrics}/metrics",
             headers={"Authorization": f"Bearer {self._key}"},
         )
-        self._assemble_backends(environment)
+        self._assemble_backends(packages.base)
         prefix = f"tritonnb_{self._folder.name}_"
         self._begin_log()
         job = Job(
-            command=[str(environment.tritonserver), *self._options(http, grpc, metrics, prefix)],
+            command=[str(packages.base.tritonserver), *self._options(http, grpc, metrics, prefix)],
             environment=packages.variables(
                 {
                     "CUDA_VISIBLE_DEVICES": "",  # the engine's onnxruntime is the CPU build

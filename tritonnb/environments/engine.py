@@ -52,6 +52,11 @@ class EngineEnvironment:
     interpreter: Interpreter
 
     @property
+    def base(self) -> EngineEnvironment:
+        """What an `Overlay` is on: itself."""
+        return self
+
+    @property
     def python(self) -> Path:
         """The environment's own Python."""
         return self.folder / "bin" / "python3"
