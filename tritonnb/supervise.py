@@ -30,7 +30,7 @@ _supervisors: set[subprocess.Popen[bytes]] = set()
 
 STOP_WITHIN_S = 10.0
 
-__all__ = ["Job", "SupervisedProcess", "clean_up", "is_running", "started"]
+__all__ = ["Job", "SupervisedProcess", "clean_up", "interrupt_held", "is_running", "started"]
 
 
 @atexit.register
@@ -76,7 +76,7 @@ class Job:
 
 
 @contextmanager
-def _interrupt_held() -> Iterator[list[int]]:
+def interrupt_held() -> Iterator[list[int]]:
     """Hold Ctrl-C back for the length of the block, which is told by the signals in the list."""
     pressed: list[int] = []
     # Python gives Ctrl-C to the main thread alone. A handler that is None was set by a program that embeds Python.
@@ -143,7 +143,7 @@ class SupervisedProcess:
         EngineError
             The server's program could not be started.
         """
-        with _interrupt_held() as pressed:  # else it could come between a process and the knowledge of it
+        with interrupt_held() as pressed:  # else it could come between a process and the knowledge of it
             try:
                 process = cls._start(job, folder)
             except EngineError:

@@ -136,7 +136,7 @@ def test_ctrl_c_returns_what_was_measured(scoring):
         rule=QUICK,
         on_window=lambda point: signal.raise_signal(signal.SIGINT) if point.concurrency == 2 else None,
     )
-    assert [point.concurrency for point in report.points] == [1]
+    assert [point.concurrency for point in report.points] == [1, 2]
     assert report.ended_early == "interrupted"
 
 

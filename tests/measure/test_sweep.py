@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_a_model_slower_than_the_windows_is_measured(known_server):
     assert 700e3 <= point.latency.mean_us < 800e3
 
 
-def test_ctrl_c_returns_what_was_measured(known_server):
+def test_ctrl_c_returns_what_was_measured_with_the_windows_of_the_point_under_way(known_server):
     seen = []
 
     def interrupt_the_second(point):
@@ -273,16 +274,43 @@ def test_ctrl_c_returns_what_was_measured(known_server):
     report = measure(
         known_server(delays_ms=[5]), "known", concurrency=[1, 2, 4], rule=QUICK, on_window=interrupt_the_second
     )
-    assert [point.concurrency for point in report.points] == [1]
+    assert [point.concurrency for point in report.points] == [1, 2]
+    assert report.points[1].requests
+    assert report.points[1].warnings[0] == "not stable: only 1 of the 3 windows that must agree could be measured"
     assert report.ended_early == "interrupted"
     assert set(seen) == {1, 2}
 
 
-def test_ctrl_c_before_anything_was_measured_is_ctrl_c(known_server):
+@pytest.fixture
+def interrupt_after(truth_us):
+    """Press Ctrl-C as soon as a known server has answered so many requests."""
+
+    def start(endpoint, answers):
+        def press():
+            while len(truth_us(endpoint)) < answers:
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=press).start()
+
+    return start
+
+
+def test_ctrl_c_returns_what_was_answered_of_a_fixed_number_of_requests(known_server, interrupt_after):
+    endpoint = known_server(delays_ms=[5])
+    interrupt_after(endpoint, 100)
+    report = measure(endpoint, "known", requests=100_000)
+    [point] = report.points
+    assert 0 < point.requests < 100_000
+    assert point.warnings[0] == f"only {point.requests} of the 100000 requests were sent"
+    assert report.ended_early == "interrupted"
+
+
+def test_ctrl_c_before_anything_was_measured_is_ctrl_c(known_server, interrupt_after):
+    endpoint = known_server(delays_ms=[5])
+    interrupt_after(endpoint, 10)
     with pytest.raises(KeyboardInterrupt):
-        measure(
-            known_server(delays_ms=[5]), "known", rule=QUICK, on_window=lambda _: signal.raise_signal(signal.SIGINT)
-        )
+        measure(endpoint, "known", warm_up_s=60)
 
 
 def test_a_time_budget_is_kept(known_server):
@@ -292,6 +320,16 @@ def test_a_time_budget_is_kept(known_server):
     assert time.monotonic() - began < 5
     assert report.ended_early == "the time budget of 3 s was used up"
     assert 1 <= len(report.points) < 20
+
+
+def test_a_time_budget_is_kept_by_a_fixed_number_of_requests_too(known_server):
+    began = time.monotonic()
+    report = measure(known_server(delays_ms=[5]), "known", concurrency=[1, 2], requests=100_000, budget_s=2)
+    assert [point.concurrency for point in report.points] == [1, 2]
+    for point in report.points:
+        assert point.requests > 0
+        assert point.warnings[0].startswith(f"only {point.requests} of the 100000 ")
+    assert time.monotonic() - began < 30  # all of them take minutes
 
 
 def test_what_never_settles_is_reported_as_not_stable(known_server):

@@ -122,6 +122,7 @@ def _infer() -> MagicParser:
     add(
         "inputs",
         nargs="*",
+        default=[],
         type=Reference,
         metavar="input=value",
         help="$name, ${expression}, JSON, or a file: a picture, or for BYTES its content",
@@ -166,7 +167,9 @@ def _bench() -> MagicParser:
         "Ctrl-C ends it; what was measured until then is returned.",
     )
     _model(parser)
-    parser.add_argument("inputs", nargs="*", type=Reference, metavar="input=$array", help="your own, sent row by row")
+    parser.add_argument(
+        "inputs", nargs="*", default=[], type=Reference, metavar="input=$array", help="your own, sent row by row"
+    )
     parser.add_argument("--instances", metavar="1,2", help="counts of instances; afterwards it is served as before")
     add_options(parser)
     return _out(parser)

@@ -102,7 +102,7 @@ class MagicParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's own errors into ours (it would end the process)."""
-        raise UsageError(f"{self.prog}: {message}.", hint=self.format_usage().strip().replace("\n", " "))
+        raise UsageError(f"{self.prog}: {message}.", hint=" ".join(self.format_usage().split()))
 
 
 class Reference(str):

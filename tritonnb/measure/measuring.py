@@ -109,7 +109,7 @@ class PointMeasurement:
         warm_up_s
             Seconds that do not count, before the first window.
         within_s
-            No further window begins after so many seconds.
+            No further window begins after so many seconds, and of a fixed number of requests no further one counts.
         on_window
             Called with the point as it stands after each window.
         """
@@ -118,7 +118,7 @@ class PointMeasurement:
         before = self._side.look() if self._load.requests else None
         with self._running:
             if self._load.requests:
-                self._window(self._moment(before), float("inf"), until_ended=True)
+                self._window(self._moment(before), deadline, until_ended=True)
                 return
             self._warm_up(warm_up_s)
             begin = self._moment()
@@ -151,23 +151,36 @@ class PointMeasurement:
             answers += len(self._read())
 
     def _window(self, begin: _Moment, deadline: float, *, until_ended: bool = False) -> _Moment:
+        parts: list[Records] = []
+        try:
+            self._fill(parts, deadline, until_ended=until_ended)
+        except KeyboardInterrupt:
+            if until_ended and any(map(len, parts)):
+                self._close(begin, parts, until_ended=True)
+            raise
+        return self._close(begin, parts, until_ended=until_ended)
+
+    def _fill(self, parts: list[Records], deadline: float, *, until_ended: bool) -> None:
+        """Read what ends until it makes a window."""
         began = time.monotonic()
         longest = _LONGEST * self._rule.interval_s
-        parts: list[Records] = []
         answers = 0
         while not self.gone:
             parts.append(self._read())
             answers += len(parts[-1])
             passed = time.monotonic() - began
             if until_ended:
-                if self._running.ended and not len(parts[-1]):
-                    break
+                if (self._running.ended and not len(parts[-1])) or time.monotonic() >= deadline:
+                    return
             elif passed >= self._rule.interval_s and (
                 answers >= self._rule.min_requests
                 or (answers and (passed >= longest or time.monotonic() >= deadline))
                 or passed >= longest + self._load.timeout_s
             ):
-                break
+                return
+
+    def _close(self, begin: _Moment, parts: Sequence[Records], *, until_ended: bool) -> _Moment:
+        """Keep what was read as a window, and return its end."""
         end = self._moment()
         records = np.concatenate(parts)
         if until_ended and len(records):
@@ -232,7 +245,7 @@ class PointMeasurement:
             **server,
             **self._about,
         )
-        return _with_warnings(point, self._rule)
+        return _with_warnings(point, self._rule, self._load)
 
     def _client_side(self, records: Records, begin: _Moment, end: _Moment) -> ClientSide:
         cpu = max(0.0, end.client_cpu_s - begin.client_cpu_s)
@@ -252,16 +265,22 @@ class PointMeasurement:
         return bool(self._windows)
 
 
-def _with_warnings(point: Point, rule: Rule) -> Point:
+def _with_warnings(point: Point, rule: Rule, load: Load) -> Point:
     warnings = []
+    answered = point.requests + point.failed
+    if load.requests and answered < load.requests:
+        warnings.append(f"only {answered} of the {load.requests} requests were sent")
     if point.stability and not point.stability.stable and point.latency:
+        count = point.stability.windows
         spread = max(point.stability.throughput_spread, point.stability.latency_spread)
         warnings.append(
-            f"not stable after {point.stability.windows} windows: the last ones differ by {spread:.0%}, "
-            f"more than {rule.tolerance:.0%}"
+            f"not stable: only {count} of the {rule.windows} windows that must agree could be measured"
+            if count < rule.windows
+            else f"not stable after {count} windows: "
+            f"the last ones differ by {spread:.0%}, more than {rule.tolerance:.0%}"
         )
     if point.failed:
-        share = point.failed / (point.failed + point.requests)
+        share = point.failed / answered
         first = next(iter(point.errors))
         warnings.append(f"{share:.0%} of the requests failed ({first})")
     elif not point.requests:

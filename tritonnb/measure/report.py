@@ -122,7 +122,7 @@ class Report:
         """Return the points as perf_analyzer's ``-f`` writes them, slowest first, and write them where asked.
 
         Its own columns come first and keep their names, order and units (microseconds); what it does not know, such
-        as the batch size, follows.
+        as the batch size, follows. *Client Send* and *Client Recv* are 0: both are in *Network+Server Send/Recv*.
 
         Parameters
         ----------

@@ -68,6 +68,10 @@ def row(point: Point) -> dict[str, Any]:
 def perf_analyzer_csv(points: Sequence[Point], *, by_concurrency: bool) -> str:
     """Return points as perf_analyzer's ``-f`` writes them, the slowest first, and our further columns after its own.
 
+    *Client Send* and *Client Recv* are 0, and what they would hold is in *Network+Server Send/Recv*: to tell them the
+    generator would have to read the clock twice more for each request, and a request that takes a single system call
+    to send and to read has hardly more in them than that.
+
     Parameters
     ----------
     points
@@ -80,7 +84,6 @@ def perf_analyzer_csv(points: Sequence[Point], *, by_concurrency: bool) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((load, *_CSV_OWN, *_CSV_MORE))
     for point in sorted(points, key=lambda point: point.inferences_per_s):
-        # Our generator does not time sending and reading by themselves: they are a part of the network's.
         values = (
             0,
             point.network_us,
@@ -141,7 +144,7 @@ _MEASURED = ("p50 ms", "p95 ms", "p99 ms", "Queue ms", "Compute ms", "Network ms
 
 
 def _measured(point: Point) -> tuple[str, ...]:
-    unsettled = " (not stable)" if point.stability and not point.stability.stable else ""
+    unsettled = " (not stable)" if point.latency and point.stability and not point.stability.stable else ""
     times = (
         *_values(point.latency, "p50_us", "p95_us", "p99_us"),
         *_values(point.server, "queue_us", "compute_us"),

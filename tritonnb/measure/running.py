@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tritonnb.client.grpc_address import grpc_address, grpc_metadata
+from tritonnb.client.reasons import model_reason
 from tritonnb.client.transport import parse_url
 from tritonnb.errors import TritonNbError
 from tritonnb.measure import generator
+from tritonnb.supervise import interrupt_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +71,14 @@ class RunningLoad:
         self._said = b""
 
     def __enter__(self) -> Self:
+        with interrupt_held() as pressed:  # else it could come between the process and the knowledge of it
+            self._start()
+        if pressed:
+            self.__exit__(None, None, None)
+            raise KeyboardInterrupt
+        return self
+
+    def _start(self) -> None:
         job, records = os.memfd_create("tritonnb-job"), os.memfd_create("tritonnb-records")
         try:
             os.ftruncate(records, _CAPACITY * generator.RECORD.size)
@@ -88,7 +98,6 @@ class RunningLoad:
         finally:
             os.close(job)
             os.close(records)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -145,9 +154,11 @@ class RunningLoad:
     def error_name(self, kind: int) -> str:
         """Return what a kind of error is called, with the first text that was seen of it."""
         self._listen()
-        text = _message(self._texts.get(kind, ""))
+        text = self._texts.get(kind, "")
         if kind >= generator.GRPC:
-            return f"gRPC {text}"
+            code, _, details = text.partition(": ")
+            return f"gRPC {code}: {_message(details)}"
+        text = _message(text)
         name = _TRANSPORT.get(kind) or f"HTTP {kind}"
         return f"{name}: {text}" if text else name
 
@@ -194,7 +205,7 @@ def _job(endpoint: Endpoint, load: Load, requests: Sequence[bytes]) -> dict[str,
 
 
 def _message(text: str) -> str:
-    """Return what Triton's JSON says, or the text as it is, in one line."""
+    """Return what Triton's JSON says, or the text as it is, in one line and freed of Triton's wrappings."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(text)["error"])
-    return " ".join(text.split())
+    return " ".join(model_reason(text).split())

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tritonnb.measure.server_side import Counters
     from tritonnb.measure.stability import Rule
 
-_MOST_S = 1e6
+_LEAST_S, _MOST_S = 1e-3, 1e6
+_INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Pace:
     def __post_init__(self) -> None:
         check_number("warm_up_s", self.warm_up_s, 0, _MOST_S)
         if self.budget_s is not None:
-            check_number("budget_s", self.budget_s, 0, _MOST_S)
+            check_number("budget_s", self.budget_s, _LEAST_S, _MOST_S)
 
 
 def loads_of(concurrency: Sequence[int], rates: Sequence[float], **fields: Any) -> list[Load]:
@@ -136,6 +137,8 @@ class Sweep:
     ) -> Report:
         """Return a report with the points. Ctrl-C ends the sweep; what was measured until then is returned.
 
+        That includes the windows of the point that was under way.
+
         Parameters
         ----------
         report
@@ -157,15 +160,15 @@ class Sweep:
                     points.append(point)
                     if on_point:
                         on_point(point)
-            if self._ended_early and not points:
-                raise ServerUnreachableError(
-                    f"Nothing was measured: {self._ended_early}.",
-                    hint="see the server's log, and whether the addresses are right.",
-                )
         except KeyboardInterrupt:
-            if not points:
-                raise
-            self._ended_early = "interrupted"
+            self._ended_early = _INTERRUPTED
+        if self._ended_early and not points:
+            if self._ended_early == _INTERRUPTED:
+                raise KeyboardInterrupt
+            raise ServerUnreachableError(
+                f"Nothing was measured: {self._ended_early}.",
+                hint="see the server's log, and whether the addresses are right.",
+            )
         return replace(report, points=tuple(points), ended_early=self._ended_early)
 
     def _points(self, progress: Progress, on_window: Callable[[Point], None] | None) -> Iterator[Point]:
@@ -198,9 +201,13 @@ class Sweep:
                 },
                 tick=progress.tick,
             )
-            measurement.run(pace.warm_up_s, within, on_window)
+            try:
+                measurement.run(pace.warm_up_s, within, on_window)
+            except KeyboardInterrupt:
+                self._ended_early = _INTERRUPTED
             if measurement.measured:
                 yield measurement.point()
             if measurement.gone:
                 self._ended_early = f"the server stopped answering at {step} ({measurement.gone})"
+            if self._ended_early:
                 return
