@@ -292,19 +292,19 @@ class Deployment(Scoring):
         """
         names_script = "entry_script" in {**changes, **(changes.get("score") or {})}
         of_spec = self._run.script.passing_over_cell() if names_script else nullcontext()
-        with self._change(f"Updating {self.name!r}") as tick, of_spec:
+        with self._change(f"Updating {self.name!r}") as progress, of_spec:
             if changes.get("models"):
                 changes["models"] = in_words_of_a_spec(changes["models"])
             spec = pinned(self.spec.replace(**changes))
             if spec.name != self.name:
                 raise SpecError("A deployment cannot be renamed.", hint=f"deploy it anew as {spec.name!r}.")
             self._run.client()
-            self._run.script.prepare(spec, lambda _text, _fraction: tick())
+            self._run.script.prepare(spec, progress.report)
             changed = {f for f in type(spec).model_fields if getattr(spec, f) != getattr(self.spec, f)}
             if changed <= {*FOLLOWED, "score"}:
-                self._run.follow_all(spec, self._memory_for(spec), tick)
+                self._run.follow_all(spec, self._memory_for(spec), progress.tick)
             else:
-                self._replace_run(spec, self._run.key, timeout, tick)
+                self._replace_run(spec, self._run.key, timeout, progress.tick)
 
     def restart(self, *, timeout: float | None = 300) -> None:
         """Put a new server in the place of the running one, with the same spec and key, as `update` does.
@@ -319,15 +319,15 @@ class Deployment(Scoring):
         TritonNbError
             The new server failed; the old one serves.
         """
-        with self._change(f"A new server for {self.name!r}") as tick:
-            self._replace_run(self.spec, self._run.key, timeout, tick)
+        with self._change(f"A new server for {self.name!r}") as progress:
+            self._replace_run(self.spec, self._run.key, timeout, progress.tick)
 
     @contextmanager
-    def _change(self, what: str) -> Iterator[Callable[[], None]]:
-        """Keep others from the deployment during a change; gives what is to be called while it is waited for."""
+    def _change(self, what: str) -> Iterator[Progress]:
+        """Keep others from the deployment during a change; gives what is to be told how that goes."""
         try:
             with Progress(what) as progress, records.name_lock(self.name, progress.tick):
-                yield progress.tick
+                yield progress
         except KeyboardInterrupt:
             raise Interrupted(f"the change of deployment {self.name!r} was given up; it serves as before.") from None
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tritonnb.measure.report import Report
+    from tritonnb.render.progress import Progress
     from tritonnb.score import ScoreTier
     from tritonnb.spec import Spec
 
@@ -37,8 +38,8 @@ class Scoring(Served):
         """What is served and how."""
 
     @abstractmethod
-    def _change(self, what: str) -> AbstractContextManager[Callable[[], None]]:
-        """Keep others from the deployment during a change."""
+    def _change(self, what: str) -> AbstractContextManager[Progress]:
+        """Keep others from the deployment during a change; gives what is to be told how that goes."""
 
     @abstractmethod
     def _replace_run(self, spec: Spec, key: str, timeout: float | None, each: Callable[[], None]) -> None:
@@ -93,9 +94,9 @@ class Scoring(Served):
         if key.lower() != _TRITON and (names or key.lower() != "primary"):
             known = "'Primary', 'Secondary', and 'Triton' for the server's own" if names else "one, 'Primary'"
             raise SpecError(f"There is no key {key!r}.", hint=f"there is {known}.")
-        with self._change(f"A new key for {self.name!r}: its server is started anew") as tick:
+        with self._change(f"A new key for {self.name!r}: its server is started anew") as progress:
             self._run.client()
-            self._replace_run(self.spec, new_key(), timeout, tick)
+            self._replace_run(self.spec, new_key(), timeout, progress.tick)
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
@@ -224,10 +225,11 @@ class Scoring(Served):
         except (SyntaxError, ValueError) as error:
             raise EntryScriptError(f"The entry script, {no_python(error)}", hint="nothing was changed.") from error
         cell = ScriptCell.of(code, pip=pip, auth=auth, **options)
-        with self._change(f"Starting the entry script of {self.name!r}") as tick:
+        with self._change(f"Starting the entry script of {self.name!r}") as progress:
             self._run.client()
-            self._run.script.prepare(self.spec, lambda _text, _fraction: tick(), cell)
-            self._run.serve_script(tick, cell=cell)
+            self._run.script.prepare(self.spec, progress.report, cell)
+            progress.report("waiting for init()", None)
+            self._run.serve_script(progress.tick, cell=cell)
         plan = self._running_tier().plan
         return Serving(
             self.name, self.scoring_uri, self.swagger_uri, plan.workers, plan.threads, plan.timeout_s, plan.auth
