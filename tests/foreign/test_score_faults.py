@@ -155,6 +155,13 @@ def test_a_port_that_is_taken_is_told(start):
     assert (error["kind"], error["message"]) == ("port", f"port {port} cannot be bound: Address already in use")
 
 
+def test_a_worker_that_cannot_be_started_is_told(start):
+    tier = start(ECHO, wait=False, source_directory="/no/such/folder")
+    error = tier.until(lambda state: state["error"])["error"]
+    assert error["kind"] == "worker"
+    assert error["message"].startswith("a worker cannot be started: [Errno 2] No such file or directory")
+
+
 # Reload ---------------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +265,7 @@ def test_a_call_that_holds_the_interpreter_is_ended_too(start):
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         tier.ask(body='"hang in C"')
     assert tier.run(0) == 0
-    assert "does not react; it is killed" in tier.log()
+    assert "Z [master] [-] worker 1 does not react; it is killed\n" in tier.log()
 
 
 def test_other_threads_of_a_worker_end_their_calls_before_it_is_replaced(start):

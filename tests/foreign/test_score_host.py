@@ -378,3 +378,27 @@ def test_a_script_of_the_article_uses_its_client_in_run(python, tmp_path):
             assert tier.ask("GET")[::2] == (500, b"bad request")
         finally:
             tier.end()
+
+
+def test_a_response_cannot_break_the_framing_of_its_connection(python, tmp_path):
+    script = """
+        from azureml_inference_server_http.api.aml_request import rawhttp
+        from azureml_inference_server_http.api.aml_response import AMLResponse
+
+        def init():
+            pass
+
+        @rawhttp
+        def run(request):
+            headers = {"Content-Length": "1", "Transfer-Encoding": "chunked", "Connection": "close", "X-Mine": "mine"}
+            return AMLResponse("text", 200, headers)
+    """
+    tier = serve(tmp_path, python, script)
+    try:
+        with contextlib.closing(tier.connect()) as connection:
+            for _ in range(2):
+                status, headers, body = tier.ask(connection=connection)
+                assert (status, body, headers["x-mine"]) == (200, b"text", "mine")
+                assert (headers["content-length"], headers["connection"]) == ("4", None)
+    finally:
+        tier.end()

@@ -90,7 +90,7 @@ class Worker:
         self._heard = b""
         self.control, theirs = socket.socketpair()
         passed = (theirs.fileno(), listener.fileno(), board.descriptor)
-        with theirs:
+        try:
             self.process = subprocess.Popen(
                 [plan["python"], "-P", "-u", WORKER, *map(str, passed), str(self._slot)],
                 env=plan["variables"],
@@ -98,10 +98,16 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 pass_fds=passed,
             )
+        except OSError:
+            self.control.close()
+            board.free(self._slot)
+            raise
+        finally:
+            theirs.close()
         self.started = started(self.process.pid)
         self.ended = os.pidfd_open(self.process.pid)
         told = {key: value for key, value in plan.items() if key != "variables"}
-        self.control.sendall(json.dumps({**told, "number": number}).encode() + b"\n")
+        self.tell(json.dumps({**told, "number": number}))
         self.control.settimeout(0)
 
     def messages(self):
@@ -112,10 +118,10 @@ class Worker:
         *lines, self._heard = self._heard.split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def tell(self, word):
-        """Send a word: ``serve`` or ``drain``."""
+    def tell(self, line):
+        """Send a line: the plan first, then ``serve`` and ``drain``."""
         with contextlib.suppress(OSError):  # it has just ended, which its pidfd tells
-            self.control.sendall(word.encode() + b"\n")
+            self.control.sendall(line.encode() + b"\n")
 
     def hangs(self):
         """Tell whether a run() goes on well beyond the time limit: then even the worker's event loop is stuck."""
@@ -207,7 +213,9 @@ class Master:
         try:
             worker = Worker(plan, number, self._listener, self._board)
         except OSError as error:
-            self._failed(plan, {"kind": "worker", "message": f"a worker cannot be started: {error}", "traceback": ""})
+            self._failed(
+                plan, {"kind": "worker", "message": f"a worker cannot be started: {error}", "traceback": ""}, number
+            )
             return False
         self._workers.append(worker)
         self._selector.register(worker.control, selectors.EVENT_READ, worker)
@@ -277,7 +285,7 @@ class Master:
             self._tell()
         elif worker.plan is self._serving and worker.ready:
             message = f"worker {worker.number} {ending(worker.process.returncode)} while it served"
-            print(f"tritonnb: {message}; it is replaced.", flush=True)
+            say(f"{message}; it is replaced")
             self._replace(worker)
             if not self._listening:
                 self._fail(worker.plan, "worker", message)
@@ -292,10 +300,10 @@ class Master:
         """Start a worker in the place of one that died or exceeded its time limit."""
         worker.leaving = True
         worker.deadline = time.monotonic() + worker.plan["timeout_s"] + GRACE_S
-        self._tell(replaced=self._state["replaced"] + 1)
-        steady = time.monotonic() - worker.began > STEADY_S
-        self._early_ends = 0 if steady else self._early_ends + 1
-        if worker.plan is self._serving:
+        if worker.plan is self._serving:  # else it leaves anyway
+            self._tell(replaced=self._state["replaced"] + 1)
+            steady = time.monotonic() - worker.began > STEADY_S
+            self._early_ends = 0 if steady else self._early_ends + 1
             self._wait_and_start(worker.number)
 
     def _wait_and_start(self, number):
@@ -335,7 +343,7 @@ class Master:
         now = time.monotonic()
         for worker in self._workers:
             if worker.hangs():
-                print(f"tritonnb: worker {worker.number} does not react; it is killed.", flush=True)
+                say(f"worker {worker.number} does not react; it is killed")
                 worker.kill()
             elif (worker.leaving or not worker.ready) and now > worker.deadline:
                 worker.failure = worker.failure or {
@@ -386,6 +394,13 @@ def bind(host, port):
         return bound
     with bound:  # a port that the system chose would be given back whenever the socket stops to listen
         return bind(*bound.getsockname())
+
+
+def say(text):
+    """Add a line of the master's own to the log."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    print(f"{stamp}.{int(now % 1 * 1000):03d}Z [master] [-] {text}", flush=True)
 
 
 def ending(code):

@@ -68,6 +68,10 @@ def send_headers(request):
     return AMLResponse("text", 200, {"X-Mine": "a, b", "Cache-Control": "no-store"})
 
 
+def send_length(request):
+    return AMLResponse("text", 200, {"Content-Length": "4"})
+
+
 def send_bad_request(request):
     return AMLResponse("bad request", 500)
 

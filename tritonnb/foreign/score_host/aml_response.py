@@ -10,6 +10,7 @@ from .messages import Answer
 __all__ = ["AMLResponse"]
 
 SERVER_ERROR = 500
+FRAMING = (b"connection", b"content-length", b"transfer-encoding")  # the host's own business
 
 
 class AMLResponse(Response):
@@ -51,4 +52,4 @@ def answer_of(response, request):
     sent = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     body = b"".join(pieces)
     response.close()
-    return Answer(response.status_code, body, [pair for pair in sent if pair[0] != b"content-length"])
+    return Answer(response.status_code, body, [pair for pair in sent if pair[0] not in FRAMING])

@@ -50,7 +50,7 @@ class Request:
 
     def parameters(self) -> dict[str, object]:
         """Return the query's parameters, each read as JSON where it is; a repeated one is a list."""
-        parameters = parse_qs(self.query.decode("latin-1"), keep_blank_values=True)
+        parameters = parse_qs(self.query.decode(errors="replace"), keep_blank_values=True)
         read = {name: [_from_json(value) for value in values] for name, values in parameters.items()}
         return {name: values[0] if len(values) == 1 else values for name, values in read.items()}
 
