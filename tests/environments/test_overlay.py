@@ -139,6 +139,41 @@ def test_a_package_that_fails_is_named_with_the_reason_and_the_way_out(wheels, o
     assert {path.name for path in (wheels / "source").iterdir()} == {"setup.py"}
 
 
+NO_COMPILER = 'raise RuntimeError("no compiler here")'
+METADATA = """\
+import pathlib
+def prepare_metadata_for_build_wheel(folder, *_):
+    about = pathlib.Path(folder, "tnbsource-1.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\\nName: tnbsource\\nVersion: 1\\n")
+    return about.name
+"""
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        f"def get_requires_for_build_wheel(*_): {NO_COMPILER}",
+        f"def build_wheel(*_): {NO_COMPILER}",
+        f"{METADATA}def build_wheel(*_): {NO_COMPILER}",
+    ],
+    ids=["requirements", "metadata", "wheel"],
+)
+def test_a_project_whose_build_fails_is_named_with_what_it_said(tmp_path, backend):
+    write_project(tmp_path / "tnbsource", backend)
+    with pytest.raises(EnvironmentBuildError, match=r"tnbsource could not be .*: RuntimeError: no compiler here\."):
+        overlay([str(tmp_path / "tnbsource")])
+
+
+def write_project(folder, backend):
+    folder.mkdir()
+    (folder / "backend.py").write_text(backend)
+    (folder / "pyproject.toml").write_text(
+        f'[project]\nname = "{folder.name}"\nversion = "1"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+
+
 def test_an_index_that_does_not_answer_is_told_apart_from_a_package_that_is_not_there(monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
@@ -180,12 +215,7 @@ def build_wheel(*_):
 def stuck(tmp_path):
     """Start a build of a project that never ends, in a process of its own; return it and the project's folder."""
     project, mark = tmp_path / "project", tmp_path / "building"
-    project.mkdir()
-    (project / "pyproject.toml").write_text(
-        '[project]\nname = "tnbslow"\nversion = "1"\n'
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    )
-    (project / "backend.py").write_text(SLOW_PROJECT.format(mark=str(mark)))
+    write_project(project, SLOW_PROJECT.format(mark=str(mark)))
     program = f"from tritonnb.environments import overlay; overlay([{str(project)!r}])"
     with subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.DEVNULL, start_new_session=True

@@ -246,8 +246,8 @@ def test_a_model_of_another_name_gets_the_nearest_one(repository):
 
 
 def test_a_field_that_no_engine_serves_yet_is_said_so(repository):
-    with pytest.raises(SpecError, match="does not serve these fields of the spec yet: engine: kubernetes, score"):
-        tn.deploy(repository, engine="kubernetes", score={"entry_script": "score.py"})
+    with pytest.raises(SpecError, match="does not serve these fields of the spec yet: engine: kubernetes, kubern"):
+        tn.deploy(repository, engine="kubernetes", kubernetes={"replicas": 2})
 
 
 def test_a_field_that_the_engine_cannot_serve_is_said_so(repository):

@@ -86,11 +86,10 @@ def _ask(daemon: Daemon, image: str) -> dict[str, Any]:
         with contextlib.suppress(RefusalError):  # it is gone
             daemon.ask("DELETE", f"{container}?force=1")
     lines = said.splitlines() or ["it says nothing"]
-    try:
-        told: dict[str, Any] = json.loads(lines[-1])
-    except ValueError:
-        raise EngineError(
-            f"The image {image} has no Python that extra packages could be for: {lines[-1]}",
-            hint="take an image with Triton's Python backend, or leave `environment.pip` out.",
-        ) from None
-    return told
+    if answer := next((line for line in lines if line.startswith("{")), ""):
+        told: dict[str, Any] = json.loads(answer)
+        return told
+    raise EngineError(
+        f"The image {image} has no Python that extra packages could be for: {lines[-1]}",
+        hint="take an image with Triton's Python backend, or leave `environment.pip` out.",
+    )

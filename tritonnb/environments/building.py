@@ -96,10 +96,11 @@ def move_programs(programs: Path, made: Path, folder: Path) -> None:
     """Let the scripts of packages name the Python of a folder, and not of that in which they were made."""
     programs.mkdir(exist_ok=True)
     for program in programs.iterdir():
-        if program.is_symlink() or not (content := program.read_bytes()).startswith(b"#!"):
+        if program.is_symlink() or not program.is_file():
             continue
-        # Where the path is long, the second line names it.
-        program.write_bytes(content.replace(bytes(made), bytes(folder), 2))
+        if (content := program.read_bytes()).startswith(b"#!"):
+            # Where the path is long, the second line names it.
+            program.write_bytes(content.replace(bytes(made), bytes(folder), 2))
 
 
 def make_virtual_environment(draft: Path, interpreter: Path, *options: str, name: str = "env") -> Path:

@@ -7,6 +7,7 @@ The overlay has the shape of a virtual environment of the image's Python, which 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -141,8 +142,10 @@ def _pip(tools: Path, python: ImagePython, draft: Path) -> list[str | Path]:
     """Return the beginning of a command that installs for the image's Python."""
     known = draft / "metadata"
     for name, version in python.packages.items():
+        if not _is_version(version):  # a distribution's own package may have any
+            continue
         about = known / f"{name.replace('-', '_')}-{version}.dist-info"
-        about.mkdir(parents=True)
+        about.mkdir(parents=True, exist_ok=True)
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     with as_file(files("tritonnb").joinpath("foreign", "pip_elsewhere.py")) as program:
         shutil.copy(program, draft)
@@ -154,6 +157,16 @@ def _pip(tools: Path, python: ImagePython, draft: Path) -> list[str | Path]:
     ]  # fmt: skip
 
 
+def _is_version(text: str) -> bool:
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415  (only where something is built)
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
 def _as_wheels(wishes: Iterable[str], tools: Path, draft: Path) -> list[str]:
     """Return the requirements with local projects built: for another Python pip takes wheels alone."""
     found = []
@@ -163,8 +176,8 @@ def _as_wheels(wishes: Iterable[str], tools: Path, draft: Path) -> list[str]:
             wheels = draft / "wheels" / str(number)
             pip = (tools / "bin" / "python3", "-m", "pip", "wheel", "--no-deps", "--wheel-dir", wheels)
             run_step([*pip, source], None, pip_variables())
-            extras = wish.removeprefix(str(source))
-            found += [f"{wheel}{extras}" for wheel in wheels.iterdir()]
+            extras = re.search(r"\[[\w.,\s-]*\]", wish.replace(str(source), ""))
+            found += [f"{wheel}{extras[0] if extras else ''}" for wheel in wheels.iterdir()]
         else:
             found.append(wish)
     return found

@@ -20,6 +20,13 @@ _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded")
 _UNMET = re.compile(r"satisfies the requirement (.+?)(?: \(from ([^:)]+)\))? \(from versions: (.*)\)")
 _NAME = re.compile(r"^[\w.-]+")
 _DEPENDS = re.compile(r"(?P<package>[\w.-]+)(\[.*\])? \S+ depends on (?P<on>[\w.-]+)")
+# pip says it in one way for each step: its requirements and dependencies, its metadata, its wheel.
+_NOT_BUILT = re.compile(
+    r"^(?:ERROR: Failed to build '"
+    r"|error: (?:metadata-generation-failed|failed-wheel-build-for-install)\n[^╰]*╰─> (?:from )?)"
+    r"(?:file://\S*/)?([^'\n]+)",
+    re.MULTILINE,
+)
 _SHOWN_VERSIONS = 5
 
 
@@ -130,8 +137,8 @@ def pip_error(lines: list[str], wanted: str, base: Base) -> EnvironmentBuildErro
 def _reason(text: str, lines: list[str], base: Base) -> tuple[str, str]:
     if full := _NO_ROOM.search(text):
         return f"{full[0]}.", "make room, or set TRITONNB_HOME to a folder on another disk."
-    if failed := re.search(r"^ERROR: Failed to build '?(.+?)'?(?: when (.*))?$", text, re.MULTILINE):
-        return f"{failed[1]} could not be built from its sources: {_last_output(lines)}", (
+    if failed := _NOT_BUILT.search(text):
+        return f"{failed[1]} could not be built from its sources: {_last_output(lines).rstrip('.')}.", (
             "most packages have wheels for some version: try another one, or build the wheel where its compiler and "
             "libraries are and name that file."
         )

@@ -133,5 +133,7 @@ def _content(source: Path) -> str:
         paths = [source]
     for path in paths:
         if path.is_file():
-            digest.update(f"{path.relative_to(source)}\0".encode() + path.read_bytes())
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            digest.update(f"{path.relative_to(source)}\0".encode() + content)
     return digest.hexdigest()

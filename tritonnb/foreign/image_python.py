@@ -16,10 +16,12 @@ def version_of(info):
 
 def told():
     """Return the fields of `tritonnb.environments.ImagePython`."""
+    found = list(importlib.metadata.distributions())
     return {
         "executable": os.path.realpath(getattr(sys, "_base_executable", sys.executable)),
         "site_packages": site.getsitepackages(),
-        "packages": {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()},
+        # Of two the first on the path is meant; what is damaged has no name.
+        "packages": {one.metadata["Name"].lower(): one.version for one in reversed(found) if one.metadata["Name"]},
         "markers": {
             "implementation_name": sys.implementation.name,
             "implementation_version": version_of(sys.implementation.version),
