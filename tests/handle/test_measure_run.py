@@ -35,7 +35,7 @@ def deployment(tmp_path_factory):
     (folder / "score.py").write_text(SCRIPT)
     with tn.deploy(
         folder / "models",
-        name="scored",
+        name="scored-load",
         engine="embedded",
         auth=True,
         score={"entry_script": str(folder / "score.py"), "port": 0},
@@ -52,7 +52,7 @@ def test_an_entry_script_is_measured_under_every_load(deployment):
     assert alone.latency.p50_us > 5000
     assert four.requests_per_s > 1.3 * alone.requests_per_s  # there are two workers
     assert alone.server_cpu_s + four.server_cpu_s > 0
-    assert (report.model, report.unit) == ("scored/score", "requests")
+    assert (report.model, report.unit) == ("scored-load/score", "requests")
 
 
 def test_the_report_holds_the_spec_but_no_secret_and_no_key(deployment):
