@@ -122,6 +122,22 @@ def test_a_script_that_wants_no_raw_http_does_not_pay_for_it_and_sees_no_module_
     assert tier.run("modules") == []
 
 
+def test_a_swagger_json_beside_the_script_is_what_is_told(python, tmp_path):
+    (tmp_path / "src").mkdir()
+    document = tmp_path / "src" / "swagger.json"
+    document.write_text('{"swagger": "2.0", "mine": true}')
+    tier = ScoreProcess(tmp_path, python, KEYED)
+    try:
+        assert json.loads(tier.ask("GET", "/swagger.json")[2])["mine"]
+        assert json.loads(tier.ask("GET", "/swagger.json?version=3")[2])["openapi"] == "3.0.3"
+        document.write_text("{")
+        error = tier.reload()["error"]
+        assert error["kind"] == "import"
+        assert error["message"].startswith("the swagger.json beside the script is no JSON: ")
+    finally:
+        tier.end()
+
+
 # The log --------------------------------------------------------------------------------------------------------------
 
 

@@ -110,7 +110,6 @@ class Script:
         raw, decorated = contrib.is_raw_http(), contrib.is_schema_decorated(self.run)
         if raw and decorated:
             raise ScriptError("import", "run() cannot be decorated with both @rawhttp and @input_schema")
-        self.is_raw = raw
         self._arguments: Callable[[Request], dict[str, Any]]
         if raw:
             self._arguments = lambda request: {parameters[0].name: contrib.raw_request(request)}

@@ -100,6 +100,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         while not self._leave.is_set():
             await self.on_tick(0)
+            self._tell()
             try:
                 await asyncio.wait_for(self._leave.wait(), 1)
             except TimeoutError:

@@ -111,7 +111,10 @@ class Worker:
         script.init()
         guard.cancel()
         self._log.write(f"init() returned; this worker was ready after {time.monotonic() - began:.3f} s")
-        return script, Swagger(script.run, Path(self._plan["source_directory"]))
+        try:
+            return script, Swagger(script.run, Path(self._plan["source_directory"]))
+        except ValueError as error:
+            raise ScriptError("import", f"the swagger.json beside the script is no JSON: {error}") from None
 
     def _init_hangs(self, thread: int, limit_s: float) -> None:
         message = f"init() did not return within {limit_s:g} s"
