@@ -72,7 +72,7 @@ def command_line() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="every deployment of yours")
     registered = verb("registered", _registered, "List the registered models, or the versions of one.")
     registered.add_argument("name", nargs="?", metavar="NAME", help="only this one, or its NAME:VERSION")
-    logs = verb("logs", _logs, "Print the log of a deployment's server.")
+    logs = verb("logs", _logs, "Print the log of a deployment's server, and of its entry script.")
     logs.add_argument("name", metavar="NAME", help="the deployment")
     logs.add_argument("--lines", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
     logs.add_argument("--follow", "-f", action="store_true", help="go on with what comes to it")

@@ -198,10 +198,10 @@ def name_lock(name: str, each: Callable[[], None] = lambda: None) -> Iterator[No
 def sweep() -> list[str]:
     """Remove what dead deployments have left, and return their names.
 
-    A deployment is dead when its supervisor is, and the tier of an entry script is when no deployment that lives names
-    it. One that is being made has no supervisor yet: it is young, and as a
-    rule its name's lock is held; it is not touched. One that is kept, but whose record was never written because its
-    maker was killed just then, is dead too: nobody can ever find it.
+    A deployment is dead when its supervisor is, and the tier of an entry script when no deployment that lives names it.
+    One that is being made has no supervisor yet: it is young, and as a rule its name's lock is held; it is not touched.
+    One that is kept, but whose record was never written because its maker was killed just then, is dead too: nobody can
+    ever find it.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415  (as above)
 
@@ -230,10 +230,11 @@ def _is_dead(folder: Path) -> bool:
 
 
 def _is_lost(tier: Path) -> bool:
-    """Tell whether the tier of an entry script has lost its own supervisor, or its deployment."""
-    if SupervisedProcess.attach(tier):
-        return not (_is_young(tier) or any(record.tier == str(tier) for record in records()))
-    return (tier / "process.json").exists() or not _is_young(tier)
+    """Tell whether the tier of an entry script has no deployment that lives; its own processes may live or not."""
+    if any(record.tier == str(tier) for record in records()):
+        return False
+    ended = (tier / "process.json").exists() and not SupervisedProcess.attach(tier)
+    return ended or not _is_young(tier)
 
 
 def _is_young(folder: Path) -> bool:

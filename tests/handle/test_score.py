@@ -392,12 +392,14 @@ def test_a_script_that_cannot_be_started_fails_the_deployment_with_its_own_error
     assert not left_behind(name)
 
 
-def test_not_waited_for_it_has_failed_and_its_log_can_be_read(tmp_path, models, name):
+def test_not_waited_for_it_has_failed_and_its_log_can_be_read(tmp_path, models, name, capsys):
     write(tmp_path, "print('hello from here')\ndef init(): raise KeyError('w')\ndef run(data): pass\n")
     score = {"entry_script": "score.py", "source_directory": tmp_path, "port": 0}
     with tn.deploy(models, name=name, wait=False, score=score) as deployment:
         with pytest.raises(EntryScriptError, match="KeyError: 'w'"):
-            deployment.wait_for_deployment()
+            deployment.wait_for_deployment(show_output=True)
+        shown = capsys.readouterr().out
+        assert shown.index("successfully loaded 'square'") < shown.index("==> entry script <==") < shown.index("hello")
         assert deployment.state == "failed"
         assert "hello from here" in deployment.get_logs()
 

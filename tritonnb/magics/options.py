@@ -217,7 +217,7 @@ def _metrics() -> MagicParser:
 
 
 def _logs() -> MagicParser:
-    parser = MagicParser("%triton_logs", "Show the last lines of the server's log.")
+    parser = MagicParser("%triton_logs", "Show the last lines of the server's log, and of the entry script's.")
     parser.add_argument("--lines", type=int, metavar="N", help="at most so many (default: TritonMagics.log_lines)")
     return _on(parser)
 
