@@ -14,20 +14,7 @@ _FRAME = re.compile(
     re.MULTILINE,
 )
 #: Frames of Python itself and of libraries: the script's own say more.
-_NOT_THE_SCRIPTS = re.compile(r"site-packages|/lib/python3|^<frozen |/score_host/|/score_worker\.py")
-
-
-def shown(traceback: str, script: str, shown_as: str) -> str:
-    """Return a traceback in which a cell's script is called the cell.
-
-    Parameters
-    ----------
-    traceback
-        Python's text.
-    script, shown_as
-        The script's file, and what messages call it.
-    """
-    return traceback.replace(f'File "{script}"', f'File "{shown_as}"') if shown_as == SHOWN_AS else traceback
+_NOT_THE_SCRIPTS = re.compile(r"site-packages|/lib/python3|^<frozen ")
 
 
 def reason(traceback: str, script: str, shown_as: str) -> str:
@@ -35,8 +22,10 @@ def reason(traceback: str, script: str, shown_as: str) -> str:
 
     Parameters
     ----------
-    traceback, script, shown_as
-        As for `shown`.
+    traceback
+        Python's text, in which a cell's script is called what messages call it.
+    script, shown_as
+        The script's file, and what messages call it.
     """
     last = traceback.rpartition(_HEAD)[2]  # of errors one out of the other
     lines = [line for line in last.splitlines() if line.strip()]

@@ -245,8 +245,7 @@ class ScoreTier:
         deadline = time.monotonic() + LOGGED_WITHIN_S
         while not log.has_ended(lines := log.lines_of(self._log, request)) and time.monotonic() < deadline:
             time.sleep(0.01)
-        plan = self.plan
-        return frames.shown(log.traceback_in(lines), plan.entry_script, plan.shown_as)
+        return log.traceback_in(lines)
 
     def reason(self, traceback: str) -> str:
         """Return the error of a traceback, with the script's own lines."""
@@ -273,11 +272,10 @@ class ScoreTier:
             "init": f"{script}'s init() failed",
             "timeout": f"{script} did not start in time",
         }.get(failure.kind, f"{script} could not be started")
-        plan = self.plan
         told = self.reason(failure.traceback) if failure.traceback else failure.message
         return EntryScriptError(
             f"{what}: {told}",
-            traceback=frames.shown(failure.traceback, plan.entry_script, plan.shown_as),
+            traceback=failure.traceback,
             hint="add its package with `--pip` (`environment: {pip: [...]}`), or put the module beside the script."
             if "No module named '" in told
             else "give it longer with `init_timeout_s`."
