@@ -16,7 +16,7 @@ from wheels import write_wheel
 import tritonnb as tn
 from tritonnb.cleaning import clean
 from tritonnb.environments import engine_environment, overlay
-from tritonnb.overlays import overlays, prune
+from tritonnb.overlays import overlays, prune, remove_overlay
 
 pytestmark = pytest.mark.requires("engine")
 
@@ -74,6 +74,14 @@ def test_one_that_was_just_asked_for_stays_as_its_server_may_be_about_to_start()
     made = overlay(["tnbone"])
     assert str(prune()) == f"{made.folder.name} (tnbone) stays: asked for within the last minute."
     assert made.folder.exists()
+
+
+def test_two_that_prune_at_once_stand_in_each_other_s_way_no_more_than_needed(shelf):
+    age(overlay(["tnbone"]))
+    [seen] = overlays()
+    prune()
+    remove_overlay(seen)
+    assert list(shelf.iterdir()) == []
 
 
 def test_the_list_shows_packages_size_and_use():

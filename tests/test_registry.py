@@ -486,6 +486,27 @@ def test_what_triton_cannot_serve_is_registered_and_says_so_when_deployed(fresh)
         tn.deploy("script-model")
 
 
+READER = """
+import os
+def init(): pass
+def run(data): return open(os.path.join(os.environ["AZUREML_MODEL_DIR"], *data.split("/"))).read()
+"""
+
+
+@pytest.mark.requires("engine")
+def test_what_triton_cannot_serve_is_there_for_an_entry_script(name):
+    Path("weights.bin").write_text("weights")
+    Path("score.py").write_text(READER)
+    tn.register("weights.bin", f"{name}-files")
+    tn.register("net.onnx", f"{name}-net")
+    score = {"entry_script": "score.py", "port": 0}
+    with tn.deploy(f"{name}-files", name=name, engine="embedded", score=score) as dep:
+        assert dep.run("weights.bin") == "weights"
+        dep.update(models=[f"{name}-files:1", f"{name}-net:1"])
+        assert [model.name for model in dep.models()] == ["net"]
+        assert dep.run(f"{name}-files/1/weights.bin") == "weights"
+
+
 def test_the_registry_of_one_notebook_is_that_of_another(fresh):
     tn.register("net.onnx", "net", tags={"by": "one"})
     process = begin("import json, tritonnb as tn; print(json.dumps(dict(tn.registered('net')[0].tags)))")

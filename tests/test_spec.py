@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tritonnb.errors import SpecError
 from tritonnb.spec import ModelSource, Spec
+from tritonnb.spec_sections import Server
 
 BASE = Path("/work")
 
@@ -312,7 +313,7 @@ def test_anchors_and_merge_keys_are_understood():
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_their_lines():
-    found = problems("enginee: docker\nname: A\nserver:\n  http_port: 0\n  grpc_prt: 1\nname: b\n")
+    found = problems("enginee: docker\nname: A\nserver:\n  http_port: -1\n  grpc_prt: 1\nname: b\n")
 
     assert [line.partition(",")[0] for line in found] == ["line 1", "line 4", "line 5", "line 6"]
 
@@ -350,6 +351,17 @@ def test_replacing_the_models_with_a_path_leaves_none_of_the_old():
     changed = Spec.from_yaml(WHOLE, base=BASE).replace(models="nets", base=BASE)
 
     assert (changed.models, changed.repository) == ({}, (Path("/work/nets"),))
+
+
+def test_port_0_is_a_free_one_of_triton_as_of_the_entry_script():
+    assert Spec.from_options(port=0, server={"grpc_port": 0}).server == Server()
+    assert Spec.from_options(port=0, entry_script="score.py").score.port == 0
+
+
+@pytest.mark.parametrize("key", ["http_port", "grpc_port", "metrics_port"])
+def test_one_port_is_not_given_to_triton_and_to_the_entry_script(key):
+    with pytest.raises(SpecError, match=rf"score: port 6789 is the entry script's and, by server\.{key}, Triton's own"):
+        Spec.from_options(server={key: 6789}, entry_script="score.py")
 
 
 def test_replacing_checks_the_new_values():

@@ -122,7 +122,8 @@ def remove_overlay(overlay: BuiltOverlay) -> int:
     """Remove an environment at one stroke and return how many bytes that frees."""
     freed = size_of(overlay.folder)
     gone = overlay.folder.with_name(f"{overlay.folder.name}.building-gone")
-    overlay.folder.rename(gone)
+    with contextlib.suppress(FileNotFoundError):  # another process removes it, too
+        overlay.folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
     return freed
 

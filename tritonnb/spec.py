@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, PlainValidator, ValidationError, field_validator
+from pydantic import BaseModel, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
 from tritonnb.errors import SpecError, nearest
 from tritonnb.located_yaml import KeyPath, Position, read_yaml
@@ -107,6 +107,19 @@ class Spec(Section):
             if not MODEL_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name for a model: use letters, digits, '.', '_' and '-'")
         return models
+
+    @field_validator("score")
+    @classmethod
+    def _its_port_is_not_tritons(cls, score: Score | None, info: ValidationInfo) -> Score | None:
+        server = info.data.get("server")
+        if score and score.port and server:
+            taken = {"http_port": server.http_port, "grpc_port": server.grpc_port, "metrics_port": server.metrics_port}
+            for key in (key for key, port in taken.items() if port == score.port):
+                raise ValueError(
+                    f"port {score.port} is the entry script's and, by server.{key}, Triton's own: leave that one out,"
+                    " or give the script another (`--score-port`; 0 is a free one)"
+                )
+        return score
 
     @classmethod
     def from_yaml(cls, text: str, *, source: str = "<cell>", base: Path | None = None) -> Spec:

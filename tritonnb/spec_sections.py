@@ -116,6 +116,7 @@ ModelPath = Annotated[Path, BeforeValidator(_path), AfterValidator(_resolved_mod
 Switch = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+ServerPort = Annotated[Port | None, BeforeValidator(lambda port: None if type(port) is int and not port else port)]
 PortOrFree = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Variables = Annotated[dict[str, str], BeforeValidator(_variables)]
@@ -172,12 +173,12 @@ class Resources(Section):
 
 
 class Server(Section):
-    """How tritonserver itself is started; a port of None is a free one."""
+    """How tritonserver itself is started; a port of None, or 0, is a free one."""
 
     image: str | None = None
-    http_port: Port | None = None
-    grpc_port: Port | None = None
-    metrics_port: Port | None = None
+    http_port: ServerPort = None
+    grpc_port: ServerPort = None
+    metrics_port: ServerPort = None
     shm_size: Annotated[str, PlainValidator(_shm_size)] = "1g"
     flags: Annotated[dict[str, Flag], PlainValidator(_flags)] = Field(default={})
     env: Variables = Field(default={})

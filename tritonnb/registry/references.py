@@ -103,6 +103,8 @@ def pinned(spec: Spec) -> Spec:
 def located(spec: Spec) -> Spec:
     """Return a spec with the folders of registered models in the place of their names.
 
+    Where there is an entry script, those that Triton cannot serve are left out: they are files for the script.
+
     Raises
     ------
     RegistryError
@@ -115,6 +117,9 @@ def located(spec: Spec) -> Spec:
                 " can be only one of them.",
                 hint=f"serve all of them with `models: [{source.path}]`.",
             )
+    if spec.score:
+        served = tuple(path for path in spec.repository if path.is_absolute() or find(str(path)).triton_models)
+        spec = spec.model_copy(update={"repository": served})
     return _changed(spec, lambda path: find(str(path)).path)
 
 

@@ -287,5 +287,5 @@ class ScoreTier:
 def _port_in_use(port: int) -> PortInUseError:
     return PortInUseError(
         f"Port {port} of {HOST}, where the entry script is to answer, is taken or not allowed.",
-        hint="choose another with `score: {port: ...}` (`%%triton_score --port`); 0 is a free one.",
+        hint="choose another with `score: {port: ...}` (`--score-port`, `%%triton_score --port`); 0 is a free one.",
     )
