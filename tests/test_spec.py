@@ -248,7 +248,11 @@ def test_a_name_that_no_container_could_have_is_refused_with_a_better_one(name):
             "environment: {variables: {A=B: c}}",
             "line 1, column 15: environment.variables: 'A=B' is no name for an environment variable",
         ),
-        ("score: {port: 1}", "line 1, column 1: score.entry_script is missing"),
+        (
+            "score: {port: 1}",
+            "line 1, column 1: score.entry_script is missing"
+            " (for a script in a cell, give `%%triton_score` these options)",
+        ),
         (
             "kubernetes: {replicas: 3, max_replicas: 2}",
             ("line 1, column 1: kubernetes: max_replicas is 2, fewer than replicas, 3"),

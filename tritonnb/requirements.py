@@ -48,7 +48,7 @@ def _requirements(entry: str, base: Path, reading: tuple[Path, ...]) -> list[str
     if entry.startswith("-"):
         raise SpecError(
             f"{entry!r} is an option of pip, and only -r FILE can be given here: name packages, and set the others "
-            "as environment variables, such as PIP_INDEX_URL, PIP_FIND_LINKS or PIP_CONSTRAINT"
+            "in the notebook's own environment, such as `%env PIP_INDEX_URL=...`, PIP_FIND_LINKS or PIP_CONSTRAINT"
         )
     if _URL.fullmatch(entry):
         return [entry]

@@ -345,7 +345,8 @@ def _problem(detail: ErrorDetails, positions: dict[KeyPath, Position]) -> Proble
     if kind == "extra_forbidden":
         text = f"unknown key {dotted!r} ({nearest(str(path[-1]), section.model_fields).rstrip('.')})"
     elif kind == "missing":
-        text = f"{dotted} is missing"
+        of_a_cell = " (for a script in a cell, give `%%triton_score` these options)"
+        text = f"{dotted} is missing{of_a_cell if dotted == 'score.entry_script' else ''}"
     elif kind == "value_error":
         text = f"{dotted}: {detail['ctx']['error']}"
     elif kind == "model_type" and path[0] == "models":
