@@ -250,8 +250,7 @@ def test_a_name_that_no_container_could_have_is_refused_with_a_better_one(name):
         ),
         (
             "score: {port: 1}",
-            "line 1, column 1: score.entry_script is missing"
-            " (for a script in a cell, give `%%triton_score` these options)",
+            "line 1, column 1: score.entry_script is missing (for a script in a cell, give `%%triton_score` these)",
         ),
         (
             "kubernetes: {replicas: 3, max_replicas: 2}",

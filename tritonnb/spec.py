@@ -345,7 +345,7 @@ def _problem(detail: ErrorDetails, positions: dict[KeyPath, Position]) -> Proble
     if kind == "extra_forbidden":
         text = f"unknown key {dotted!r} ({nearest(str(path[-1]), section.model_fields).rstrip('.')})"
     elif kind == "missing":
-        of_a_cell = " (for a script in a cell, give `%%triton_score` these options)"
+        of_a_cell = " (for a script in a cell, give `%%triton_score` these)"
         text = f"{dotted} is missing{of_a_cell if dotted == 'score.entry_script' else ''}"
     elif kind == "value_error":
         text = f"{dotted}: {detail['ctx']['error']}"
