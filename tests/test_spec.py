@@ -409,3 +409,10 @@ def test_any_spec_survives_being_written_and_read(*, name, models, repository, g
     )
 
     assert Spec.from_yaml(spec.to_yaml()) == spec
+
+
+def test_an_entry_script_is_taken_away():
+    spec = Spec.from_options(score={"entry_script": "score.py", "port": 0}, name="a")
+
+    assert spec.replace(score=None) == Spec.from_options(name="a")
+    assert spec.replace(name="b").score == spec.score

@@ -196,7 +196,7 @@ class Spec(Section):
         changes
             As the options of `from_options`. A mapping for a section (``server``, ``resources``,
             ``environment``, ``score``, ``kubernetes``) changes the keys that it names; every other key is
-            replaced as a whole.
+            replaced as a whole. ``score=None`` takes the entry script away.
 
         Raises
         ------
@@ -210,6 +210,8 @@ class Spec(Section):
         if "models" in changes and "models" not in changed and "repository" in changed:
             changed["models"] = {}
         values = _fields(self)
+        if "score" not in changed and "score" in changes:
+            values["score"] = None
         for key, change in changed.items():
             current = values.get(key)
             merge = isinstance(current, Section) and isinstance(change, Mapping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -590,4 +591,73 @@ def test_to_be_kept_or_no_longer_it_stays_at_its_address(tmp_path, models, name,
         deployment.update(keep=True)
         assert deployment.scoring_uri == uri
         assert records.record_of(name).tier == str(deployment._run.script.folder)
+        np.testing.assert_array_equal(deployment.run(X), X * X)
+
+
+def test_whose_supervisor_was_killed_it_is_started_again_by_another_notebook(
+    tmp_path, models, name, notebook, left_behind
+):
+    score = f"dict(entry_script='score.py', source_directory={str(write(tmp_path))!r}, port=0)"
+    maker = notebook()
+    maker.run(f"dep = tn.deploy({str(models)!r}, name={name!r}, keep=True, score={score})")
+    uri = maker.run("dep.scoring_uri")
+    supervisor = json.loads((Path(records.record_of(name).tier) / "process.json").read_text())["supervisor"]
+    os.kill(supervisor, signal.SIGKILL)
+    maker.kill()
+
+    finder = notebook()
+    finder.run(f"dep = deploying.find({name!r})")
+    finder.run("dep.wait_for_deployment()")
+    assert finder.run("'was killed by signal 9' in dep.health().script") == "True"
+    finder.run("dep.reload()")
+    assert finder.run("dep.scoring_uri") == uri
+    assert finder.run("dep.state") == "'ready'"
+    finder.run("dep.delete()")
+    assert not left_behind(name)
+
+
+def test_a_cell_that_a_failed_change_has_stopped_is_back_and_in_the_record(tmp_path, models, name):
+    bad = write(tmp_path, "def init(): raise KeyError('weights')\ndef run(data): pass\n")
+    with tn.deploy(models, name=name) as deployment:
+        deployment.write_score(ECHO, port=0)
+        psutil.Process(int(deployment._run.script.tier._process.pid)).kill()
+        with pytest.raises(EntryScriptError, match="weights"):
+            deployment.update(score={"entry_script": "score.py", "source_directory": bad, "port": 0})
+
+        deployment._run.script.tier.wait()
+        assert deployment.run("of the cell") == "of the cell"
+        assert records.record_of(name).tier == str(deployment._run.script.folder)
+        deployment.reload()
+        assert deployment.run("of the cell") == "of the cell"
+
+
+@pytest.mark.parametrize("changes", [{}, {"restart": "on-failure"}], ids=["the script alone", "and the server"])
+@pytest.mark.parametrize("cell", [False, True], ids=["of the spec", "of a cell"])
+def test_an_update_takes_the_script_away(tmp_path, models, name, cell, changes):
+    score = {"entry_script": "score.py", "source_directory": write(tmp_path), "port": 0}
+    with tn.deploy(models, name=name, score=score) as deployment:
+        tier, uri = Path(records.record_of(name).tier), deployment.scoring_uri
+        if cell:
+            deployment.write_score(ECHO, port=0)
+
+        deployment.update(score=None, **changes)
+
+        assert not tier.exists()
+        assert (deployment.spec.score, deployment.swagger_uri, records.record_of(name).tier) == (None, "", "")
+        with pytest.raises(DeploymentError, match="has no entry script"):
+            deployment.run(X)
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(uri)
+        deployment.update(score=score)
+        np.testing.assert_array_equal(deployment.run(X), X * X)
+
+
+def test_how_a_server_is_started_again_is_how_its_script_is(tmp_path, models, name, eventually):
+    score = {"entry_script": "score.py", "source_directory": write(tmp_path), "port": 0}
+    with tn.deploy(models, name=name, score=score) as deployment:
+        deployment.update(restart="on-failure")
+        psutil.Process(told(deployment)["pid"]).parent().kill()
+
+        assert eventually(lambda: deployment.state != "ready")
+        assert eventually(lambda: deployment.state == "ready")
         np.testing.assert_array_equal(deployment.run(X), X * X)

@@ -72,7 +72,7 @@ def run(job: dict, folder: Path, stop: list[int]) -> None:
             os.close(ended)
             code = server.wait()
             failures = 0 if time.monotonic() - began > WELL_AFTER_S else failures
-            again = job["restart"] and code and failures < len(job["back_off_s"])
+            again = code and wants_restart(folder) and failures < len(job["back_off_s"])
             tell(folder, 0, None if again else code, restarts)
         finally:  # also when nothing can be told, because somebody removed the folder
             end_group(server.pid)
@@ -84,6 +84,11 @@ def run(job: dict, folder: Path, stop: list[int]) -> None:
             return
         restarts += 1
         failures += 1
+
+
+def wants_restart(folder: Path) -> bool:
+    """Tell whether a server that failed is to be started again; it may have been changed since the start."""
+    return json.loads((folder / "job.json").read_text())["restart"]
 
 
 def loaded_models(folder: Path) -> list[str]:

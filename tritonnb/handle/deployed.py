@@ -274,7 +274,8 @@ class Deployment(Scoring):
         Other models are loaded and unloaded in the running server. Any other change needs a new server: it is
         started beside the old one, which goes on until the new one is ready and stays if it does not become so;
         only where both want the same fixed port the old one is stopped first, and started again if the new one fails.
-        A change of the entry script alone needs no new server. An ``entry_script`` takes the place of a cell's.
+        A change of the entry script alone needs no new server. An ``entry_script`` takes the place of a cell's;
+        ``score=None`` takes either away.
 
         Parameters
         ----------
@@ -290,7 +291,8 @@ class Deployment(Scoring):
         TritonNbError
             The new server failed; the old one serves.
         """
-        names_script = "entry_script" in {**changes, **(changes.get("score") or {})}
+        score = changes.get("score", {})
+        names_script = score is None or "entry_script" in {**changes, **score}
         of_spec = self._run.script.passing_over_cell() if names_script else nullcontext()
         with self._change(f"Updating {self.name!r}") as progress, of_spec:
             if changes.get("models"):

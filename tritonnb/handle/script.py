@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,18 +152,22 @@ class EntryScript:
         with self._changing:
             said = cell or self.cell
             score = score_of(behind.spec, said)
-            if score is None:
+            if score is None and not self._passing_over_cell:
                 return
             step()
             tier = self.tier
-            # Another port, or another way to end, is another tier.
-            if tier and tier.running and score.port in (0, tier.port) and behind.spec.keep == tier.kept:
-                self._reload(tier, behind, said, step, anew=anew or cell is not None)
-            elif tier:
-                self._move(tier, behind, said, step)
-            else:
-                self._start(behind, said, step)
-            records.change(behind.folder, tier=str(self.folder))
+            try:
+                if score is None:
+                    self.drop()
+                # Another port, or another way to end, is another tier.
+                elif tier and tier.running and score.port in (0, tier.port) and behind.spec.keep == tier.kept:
+                    self._reload(tier, behind, said, step, anew=anew or cell is not None)
+                elif tier:
+                    self._move(tier, behind, said, step)
+                else:
+                    self._start(behind, said, step)
+            finally:  # also of one that took the place of the one that was stopped for nothing
+                records.change(behind.folder, tier=str(self.folder or ""))
 
     def _start(self, behind: Behind, cell: ScriptCell | None, step: Callable[[], None]) -> None:
         """Start the first tier."""
@@ -184,12 +188,13 @@ class EntryScript:
         plan = _plan(behind, cell, file, tier.folder)
         if anew or not replace(plan, port=tier.port).same_as(tier.plan):
             tier.reload(plan, step)
+        tier.restart = _restarts(behind.spec)
         if cell and file:
             cell.keep(file)
 
     def _move(self, old: ScoreTier, behind: Behind, cell: ScriptCell | None, step: Callable[[], None]) -> None:
         """Put a new tier in the place of the old one, which goes on until then, unless both want the same port."""
-        plan, before, keys, kept = old.plan, self.cell, old.keys, old.kept
+        plan, keys, kept, restart, before = old.plan, old.keys, old.kept, old.restart, ScriptCell.read(old.folder)
         score = score_of(behind.spec, cell)
         in_place = not old.running or (score is not None and score.port in (0, plan.port))
         if in_place:
@@ -201,10 +206,13 @@ class EntryScript:
             new.stop()
             if in_place:
                 again = self._tier = ScoreTier(records.new_tier_folder(self._deployment))
-                file = before.write(again.folder) if before else None
-                again.start(replace(plan, entry_script=str(file)) if file else plan, keys, keep=kept)
-                if before and file:
-                    before.keep(file)
+                if before:
+                    file = before[0].write(again.folder)
+                    before[0].keep(file)
+                    plan = replace(plan, entry_script=str(file))
+                again.start(plan, keys, keep=kept, restart=restart)
+                with suppress(DeploymentError):  # the error that led here says more
+                    again.wait(step)
             raise
         self._tier = new
         old.stop()
@@ -237,8 +245,6 @@ class EntryScript:
 
     def settled(self) -> bool:
         """Tell whether somebody else has started the tier, and its first workers serve or have failed."""
-        if self._tier and not self._tier.started:
-            self._tier = ScoreTier(self._tier.folder)
         return self._tier is None or self._tier.settled
 
     def outdated(self) -> bool:
@@ -270,11 +276,15 @@ def _begin(
         plan if port is None else replace(plan, port=port),
         keys,
         keep=behind.spec.keep,
-        restart=behind.spec.restart == "on-failure",
+        restart=_restarts(behind.spec),
     )
     tier.wait(step)
     if cell and file:
         cell.keep(file)
+
+
+def _restarts(spec: Spec) -> bool:
+    return spec.restart == "on-failure"
 
 
 def _plan(behind: Behind, cell: ScriptCell | None, file: Path | None, tier: Path) -> Plan:

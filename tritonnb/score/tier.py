@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import sys
 import time
@@ -27,7 +26,7 @@ from tritonnb.score import frames, log
 from tritonnb.score.files import newest_change_ns, read_json, write_json
 from tritonnb.score.plan import HOST, Plan
 from tritonnb.score.told import Failure, Told
-from tritonnb.supervise import Job, SupervisedProcess
+from tritonnb.supervise import Job, SupervisedProcess, clean_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,16 +140,22 @@ class ScoreTier:
 
     def stop(self) -> None:
         """End all processes and remove the folder. May be called again."""
+        self._attach()
         if self._process:
             self._process.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)  # a start that did not come to a process leaves it
+        clean_up(self.folder)  # of a start that did not come to a process, or where somebody killed the supervisor
 
     # What it is -------------------------------------------------------------------------------------------------------
 
     @property
     def started(self) -> bool:
         """Whether it was started and not stopped, whatever became of its processes."""
-        return self._process is not None and (self.folder / "plan.json").exists()
+        self._attach()
+        return all((self.folder / file).exists() for file in ("process.json", "plan.json"))
+
+    def _attach(self) -> None:
+        """Learn of processes that somebody else has started meanwhile."""
+        self._process = self._process or SupervisedProcess.attach(self.folder)
 
     @property
     def port(self) -> int:
@@ -167,7 +172,7 @@ class ScoreTier:
         """Whether its first workers serve or could not be started, or it has died."""
         told = Told.read(self.folder)
         tried = told is not None and told.state != "starting"
-        return (self.folder / "process.json").exists() and (tried or not self.running)
+        return self.started and (tried or not self.running)
 
     @property
     def outdated(self) -> bool:
@@ -179,6 +184,17 @@ class ScoreTier:
         """Whether it outlives the process that started it."""
         job = read_json(self.folder / "job.json")
         return bool(job and job["owner"] is None)
+
+    @property
+    def restart(self) -> bool:
+        """Whether a master that dies is started again."""
+        job = read_json(self.folder / "job.json")
+        return bool(job and job["restart"])
+
+    @restart.setter
+    def restart(self, value: bool) -> None:
+        if value != self.restart:
+            write_json(self.folder / "job.json", {**read_json(self.folder / "job.json"), "restart": value})
 
     @property
     def plan(self) -> Plan:
