@@ -223,6 +223,15 @@ def test_a_reload_waits_for_the_requests_of_the_old_script(start):
     assert "Traceback" not in tier.log()
 
 
+def test_a_reload_waits_for_all_that_queue_at_the_old_script(start):
+    tier = start(MANY, timeout_s=0.5)  # the last of them waits longer than the 8 s beyond it that a worker may idle
+    with ThreadPoolExecutor(24) as pool:
+        slow = [pool.submit(tier.run, 0.4) for _ in range(24)]
+        tier.until_logged("sleeps")
+        tier.reload(ECHO)
+        assert [each.result() for each in slow] == [0.4] * 24
+
+
 def test_old_workers_leave(start):
     tier = start(ECHO)
     old = psutil.Process(tier.state["workers"][0]["pid"])

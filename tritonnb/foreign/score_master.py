@@ -123,6 +123,11 @@ class Worker:
         with contextlib.suppress(OSError):  # it has just ended, which its pidfd tells
             self.control.sendall(line.encode() + b"\n")
 
+    def answers(self):
+        """Tell whether a run() goes on, within the time limit."""
+        since = self._board.running_since(self._slot)
+        return since and time.monotonic() < since + self.plan["timeout_s"]
+
     def hangs(self):
         """Tell whether a run() goes on well beyond the time limit: then even the worker's event loop is stuck."""
         since = self._board.running_since(self._slot)
@@ -342,6 +347,8 @@ class Master:
     def _look_at_clocks(self):
         now = time.monotonic()
         for worker in self._workers:
+            if worker.leaving and worker.answers():  # one call after the other: nobody who waits is turned away
+                worker.deadline = max(worker.deadline, now + IDLE_S + GRACE_S)
             if worker.hangs():
                 say(f"worker {worker.number} does not react; it is killed")
                 worker.kill()
