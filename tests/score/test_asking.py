@@ -58,6 +58,8 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         ("application/json; charset=utf-8", b'"text"', "text"),
         ("application/problem+json", b"{}", {}),
         ("text/html; charset=utf-8", "ü".encode(), "ü"),
+        ("application/json", b"", ""),
+        ("application/json", b"{no JSON", "{no JSON"),
         ("image/png", b"\x89PNG", b"\x89PNG"),
         ("", b"", b""),
     ],

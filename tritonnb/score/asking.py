@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,11 +120,12 @@ def ask(tier: ScoreTier, data: object, *, timeout: float | None = None) -> Any:
 
 
 def read(answer: Answer) -> Any:
-    """Return the content of an answer as its media type says."""
+    """Return the content of an answer as its media type says; as text what is called JSON and is none."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == _JSON or kind.endswith("+json"):
-        return json.loads(answer.body)
-    return answer.body.decode(errors="replace") if kind.startswith("text/") else bytes(answer.body)
+    if is_json := kind == _JSON or kind.endswith("+json"):
+        with suppress(ValueError):
+            return json.loads(answer.body)
+    return answer.body.decode(errors="replace") if is_json or kind.startswith("text/") else bytes(answer.body)
 
 
 def _error(tier: ScoreTier, answer: Answer) -> ScoringError:
