@@ -533,6 +533,33 @@ def test_a_script_that_one_notebook_writes_or_moves_is_known_to_another(tmp_path
     other.run("dep.delete()")
 
 
+def test_a_reload_waits_for_the_script_that_another_notebook_is_writing(tmp_path, models, name, notebook, eventually):
+    slow = f"""\
+import time
+from pathlib import Path
+def init():
+    (Path({str(tmp_path)!r}) / "reached").touch()
+    while not (Path({str(tmp_path)!r}) / "open").exists(): time.sleep(0.01)
+def run(data): return "new"
+"""
+    with tn.deploy(models, name=name, keep=True) as deployment:
+        deployment.write_score(ECHO, port=0)
+        other = notebook()
+        other.run(f"dep = deploying.find({name!r})")
+        other.run("import threading")
+        other.run(f"work = threading.Thread(target=dep.write_score, args=({slow!r},), kwargs=dict(port=0))")
+        other.run("work.start()")
+        assert eventually((tmp_path / "reached").exists)
+        opened = threading.Timer(0.5, (tmp_path / "open").touch)
+        opened.start()
+
+        deployment.reload()
+
+        other.run("work.join()")
+        opened.join()
+        assert deployment.run("[1]") == "new"
+
+
 @pytest.fixture
 def free_port():
     with socket.socket() as listener:

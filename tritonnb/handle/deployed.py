@@ -261,12 +261,14 @@ class Deployment(Scoring):
         An entry script is started anew: new workers take over once they are ready, and no request is dropped.
         """
         self._run.reload()
-        self._run.serve_script(lambda: None, anew=True)
+        with self._change(f"Reloading the entry script of {self.name!r}") as progress:
+            self._run.serve_script(progress.tick, anew=True)
 
     def follow_sources(self) -> None:
         """Do what `reload` does, but leave an entry script alone whose files have not changed."""
         self._run.reload()
-        self._run.serve_script(lambda: None, anew=self._run.script.outdated())
+        with records.name_lock(self.name):
+            self._run.serve_script(lambda: None, anew=self._run.script.outdated())
 
     def update(self, *, timeout: float | None = 300, **changes: Any) -> None:
         """Change the spec of the running deployment.
