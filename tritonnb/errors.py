@@ -41,7 +41,7 @@ class TritonNbError(Exception):
     hint
         What to do next, in one sentence; empty where there is nothing to advise.
     logs
-        The last relevant lines of the server's log, empty where there are none.
+        The last relevant lines of the log, the server's or the entry script's; empty where there are none.
     """
 
     def __init__(self, message: str, *, hint: str = "", logs: str = "") -> None:
@@ -53,7 +53,7 @@ class TritonNbError(Exception):
     def __str__(self) -> str:
         parts = [self.message]
         if self.logs:
-            parts.append("Last lines of the server's log:\n" + self.logs.rstrip())
+            parts.append("Last lines of the log:\n" + self.logs.rstrip())
         if self.hint:
             parts.append("Hint: " + self.hint)
         return "\n".join(parts)

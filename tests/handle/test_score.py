@@ -266,8 +266,12 @@ def test_changed_files_are_taken_over_without_a_request_dropped(scored, source):
             r"init\(\) failed: KeyError: 'weights'\n  score.py, line 4",
         ),
         ("def init(): pass\n", r"run"),
+        (
+            f"import os\n{ECHO}def init():\n    print('no licence')\n    os._exit(9)\n",
+            r"could not be started: the worker ended with exit code 9 .*Last lines.* no licence\n",
+        ),
     ],
-    ids=["import", "syntax", "init", "no run"],
+    ids=["import", "syntax", "init", "no run", "end of the process"],
 )
 def test_a_script_that_cannot_be_started_says_why_and_the_one_of_before_goes_on(scored, source, script, said):
     before = told(scored)["pid"]

@@ -279,7 +279,8 @@ def _score_cell() -> MagicParser:
         "  def init(): ...\n"
         "  def run(data): return json.loads(data)\n"
         "It is kept with the deployment; modules beside the notebook can be imported. Triton's address is in\n"
-        "os.environ['TRITON_URL'], as tritonclient.http takes it.",
+        "os.environ['TRITON_URL'], as tritonclient.http takes it. What the deployment's spec says of a script\n"
+        "(`score`, `auth`) is the default of these options.",
     )
     add = parser.add_argument
     add("name", nargs="?", help="the deployment (default: the latest)")

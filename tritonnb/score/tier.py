@@ -277,8 +277,12 @@ class ScoreTier:
         if told and told.error and told.error.kind == "port":
             return DeploymentError(str(_port_in_use(told.port or self.plan.port)))
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        last = "\n".join(self.logs().splitlines()[-10:])
-        return DeploymentError(f"The tier of the entry script {how}.", logs=last, hint="`reload()` starts it again.")
+        return DeploymentError(
+            f"The tier of the entry script {how}.", logs=self._last_lines(), hint="`reload()` starts it again."
+        )
+
+    def _last_lines(self) -> str:
+        return "\n".join(self.logs().splitlines()[-10:])
 
     def _failed(self, failure: Failure) -> EntryScriptError:
         """Say in the script's own words why it could not be started."""
@@ -297,6 +301,7 @@ class ScoreTier:
             else "give it longer with `init_timeout_s`."
             if failure.kind == "timeout"
             else "",
+            logs=self._last_lines() if failure.kind == "worker" else "",  # the only ones who may know why
         )
 
 
