@@ -25,7 +25,7 @@ def _model(parser: MagicParser) -> MagicParser:
 def _spec(parser: MagicParser) -> None:
     """Add what a deployment and its update have in common: the fields of the spec."""
     parser.add_argument("--engine", choices=ENGINES, help="what runs the server (default: auto)")
-    parser.add_argument("--port", type=int, help="the HTTP port (default: a free one)")
+    parser.add_argument("--port", type=int, help="Triton's HTTP port (default: a free one)")
     parser.add_argument("--image", help="the container's image (default: NVIDIA's, or one of Triton that is there)")
     parser.add_argument("--gpus", type=_gpus, metavar="auto|none|all|0,1", help="the container's GPUs (default: auto)")
     parser.add_argument("--cpu-cores", type=float, metavar="N", help="the container's CPUs (default: no limit)")
