@@ -173,7 +173,8 @@ def test_a_request_that_fails_tells_the_script_s_own_line(scored):
 
 
 def test_the_logs_of_server_and_script_are_told_apart(scored):
-    told(scored)
+    for _ in range(3):
+        told(scored)
     logs = str(scored.get_logs())
 
     server, _, script = logs.partition("\n==> entry script <==\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tritonnb.score.log import has_ended, lines_of, read, traceback_in
 
 LOG = """\
@@ -43,3 +45,12 @@ def test_the_last_line_of_a_request_is_known(tmp_path):
 def test_before_there_is_a_log_it_is_empty(tmp_path):
     assert read(tmp_path / "score.log") == ""
     assert lines_of(tmp_path / "score.log", "a-1") == []
+
+
+@pytest.mark.parametrize("ends", ["\n", ""])
+@pytest.mark.parametrize("lines", [0, 1, 2, 30_000, 60_000])
+def test_of_a_large_log_the_last_lines_are_read(tmp_path, lines, ends):
+    text = "\n".join(f"{number:060} ü" for number in range(50_000)) + ends  # several blocks
+    (tmp_path / "score.log").write_text(text)
+
+    assert read(tmp_path / "score.log", lines) == "".join(text.splitlines(keepends=True)[-lines:] if lines else [])

@@ -144,7 +144,7 @@ class Deployment(Scoring):
         """
         if self.state == "stopped":
             raise self._run.gone()
-        return Logs(both_logs(self._run.engine.logs(), self._run.script.logs(), num_lines))
+        return Logs(both_logs(self._run.engine.logs(), self._run.script.logs(num_lines), num_lines))
 
     def health(self) -> Health:
         """Return the state of the server and of every model; also of one that does not run."""

@@ -255,9 +255,9 @@ class EntryScript:
         """Return what is still starting; empty where nothing of it is."""
         return "its entry script" if self.tier and not self.tier.settled else ""
 
-    def logs(self) -> str:
-        """Return its log so far."""
-        return self._tier.logs() if self._tier else ""
+    def logs(self, lines: int | None = None) -> str:
+        """Return its log so far, or only its last lines."""
+        return self._tier.logs(lines) if self._tier else ""
 
 
 def _begin(

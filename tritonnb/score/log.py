@@ -18,14 +18,31 @@ _HEAD = "Traceback (most recent call last):"
 _ACCESS = re.compile(r"[A-Z]+ /\S* \d{3} ")
 #: A request that has just been answered is among the last lines, in bytes.
 _TAIL = 4 * 2**20
+_BLOCK = 2**20
 
 
-def read(file: Path) -> str:
-    """Return a log; empty where there is none yet."""
+def read(file: Path, lines: int | None = None) -> str:
+    """Return a log; empty where there is none yet.
+
+    Parameters
+    ----------
+    file
+        The log.
+    lines
+        Only so many, the last; a log of many requests is large, and the rest of it is not read.
+    """
     try:
-        return file.read_text(errors="replace")
+        if lines is None:
+            return file.read_text(errors="replace")
+        with file.open("rb") as log:
+            begin, tail = log.seek(0, os.SEEK_END), b""
+            while begin and tail.count(b"\n") <= lines:
+                size = min(begin, _BLOCK)
+                begin = log.seek(begin - size)
+                tail = log.read(size) + tail
     except FileNotFoundError:
         return ""
+    return b"".join(tail.splitlines(keepends=True)[-lines:] if lines else []).decode(errors="replace")
 
 
 def lines_of(file: Path, request: str) -> list[str]:

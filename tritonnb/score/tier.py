@@ -252,9 +252,9 @@ class ScoreTier:
     def _log(self) -> Path:
         return self.folder / "score.log"
 
-    def logs(self) -> str:
-        """Return its log so far."""
-        return log.read(self._log)
+    def logs(self, lines: int | None = None) -> str:
+        """Return its log so far, or only its last lines."""
+        return log.read(self._log, lines)
 
     def traceback_of(self, request: str) -> str:
         """Return the traceback of a request that failed in the script; empty where none is logged."""
@@ -278,11 +278,8 @@ class ScoreTier:
             return DeploymentError(str(_port_in_use(told.port or self.plan.port)))
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return DeploymentError(
-            f"The tier of the entry script {how}.", logs=self._last_lines(), hint="`reload()` starts it again."
+            f"The tier of the entry script {how}.", logs=self.logs(10).rstrip(), hint="`reload()` starts it again."
         )
-
-    def _last_lines(self) -> str:
-        return "\n".join(self.logs().splitlines()[-10:])
 
     def _failed(self, failure: Failure) -> EntryScriptError:
         """Say in the script's own words why it could not be started."""
@@ -301,7 +298,7 @@ class ScoreTier:
             else "give it longer with `init_timeout_s`."
             if failure.kind == "timeout"
             else "",
-            logs=self._last_lines() if failure.kind == "worker" else "",  # the only ones who may know why
+            logs=self.logs(10).rstrip() if failure.kind == "worker" else "",  # the only ones who may know why
         )
 
 
