@@ -443,6 +443,19 @@ def test_a_port_that_is_taken_is_told(tmp_path, models, name, scored):
         tn.deploy(models, name=name, entry_script="score.py", source_directory=tmp_path, port=port)
 
 
+def test_a_port_that_is_taken_after_it_was_chosen_is_told_as_any_other(tmp_path, models, name, monkeypatch):
+    with socket.socket() as thief, tn.deploy(models, name=name) as deployment:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        port = thief.getsockname()[1]
+        monkeypatch.setattr("tritonnb.score.tier.free_ports", lambda _: [port])  # it was, when it was looked at
+
+        with pytest.raises(PortInUseError, match=f"Port {port} of 127.0.0.1.*taken"):
+            deployment.write_score(ECHO, port=port)
+
+        assert (deployment.swagger_uri, deployment.state) == ("", "ready")
+
+
 def test_without_a_script_run_says_what_to_do(models, name):
     with tn.deploy(models, name=name) as deployment:
         assert (deployment.scoring_uri, deployment.swagger_uri) == (deployment.url, "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tritonnb import records
 from tritonnb.environments import overlay
-from tritonnb.errors import DeploymentError
+from tritonnb.errors import DeploymentError, TritonNbError
 from tritonnb.score import ScoreTier, ScriptCell, plan_for
 from tritonnb.score.plan import check, score_of
 from tritonnb.score.tier import new_key
@@ -211,7 +211,7 @@ class EntryScript:
                     before[0].keep(file)
                     plan = replace(plan, entry_script=str(file))
                 again.start(plan, keys, keep=kept, restart=restart)
-                with suppress(DeploymentError):  # the error that led here says more
+                with suppress(TritonNbError):  # the error that led here says more
                     again.wait(step)
             raise
         self._tier = new

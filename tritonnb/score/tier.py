@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -125,14 +126,16 @@ class ScoreTier:
     def _hand_over(self, plan: Plan) -> None:
         plan.write(self.folder)
         if self._process and (pid := self._process.pid):
-            os.kill(pid, signal.SIGHUP)
+            with suppress(ProcessLookupError):  # it has just ended, which `wait` tells
+                os.kill(pid, signal.SIGHUP)
 
     def wait(self, each: Callable[[], None] = lambda: None) -> None:
         """Wait until the workers of the plan serve, and raise why they do not."""
         generation = self.plan.generation
         while (told := Told.read(self.folder)) is None or told.generation < generation:
             if told and told.tried >= generation and told.error:
-                raise self._failed(told.error)
+                taken = told.error.kind == "port"
+                raise _port_in_use(told.port or self.plan.port) if taken else self._failed(told.error)
             if ended := self._ended():
                 raise ended
             each()
