@@ -109,13 +109,19 @@ def start(tmp_path):
             [],
         ),
         (
+            "import os\ndef init(): os.kill(os.getpid(), 35)\ndef run(data): pass\n",  # a real-time signal has no name
+            "worker",
+            "the worker was killed by signal 35 before init() had returned",
+            [],
+        ),
+        (
             "import time\ndef wait():\n    time.sleep(60)\ndef init():\n    wait()\ndef run(data): pass\n",
             "timeout",
             "init() did not return within 0.5 s",
             ["the cell", "line 5, in init", "line 3, in wait"],
         ),
     ],
-    ids=["raises", "syntax", "import", "no run", "async", "exit", "_exit", "hangs"],
+    ids=["raises", "syntax", "import", "no run", "async", "exit", "_exit", "real-time signal", "hangs"],
 )
 def test_why_a_script_cannot_be_served_is_told_with_its_own_lines(start, script, kind, message, last_lines):
     tier = start(script, wait=False, shown_as="the cell", init_timeout_s=0.5 if kind == "timeout" else 20)
@@ -295,6 +301,13 @@ def test_threads_run_calls_at_the_same_time(start):
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(tier.run, [0.5] * 4)) == [0.5] * 4
     assert time.monotonic() - began < 1.5
+
+
+def test_more_workers_than_there_is_room_for_are_refused_and_those_of_before_go_on(start):
+    tier = start(MANY)
+    state = tier.reload(MANY, workers=512)
+    assert state["error"]["message"] == "there can be 512 workers, those of before that still end included"
+    assert tier.run(0) == 0
 
 
 def test_a_worker_that_is_killed_under_load_is_replaced_and_the_others_serve_on(start):

@@ -28,6 +28,7 @@ IDLE_S = 5.0  # how long a worker that leaves keeps idle connections (IDLE_WHEN_
 STEADY_S = 10.0  # a worker that served so long did not die of its start
 BACK_OFF_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 MOST_WORKERS = 512  # of two generations together
+TOO_MANY = f"there can be {MOST_WORKERS} workers, those of before that still end included"
 BACKLOG = 2048
 FREE = math.nan
 
@@ -48,8 +49,10 @@ class Board:
             self.free(slot)
 
     def take(self):
-        """Return the number of a free slot, taken."""
-        slot = next(slot for slot in range(MOST_WORKERS) if math.isnan(self._cells[2 * slot]))
+        """Return the number of a free slot, taken; `OSError` where there is none."""
+        slot = next((slot for slot in range(MOST_WORKERS) if math.isnan(self._cells[2 * slot])), None)
+        if slot is None:
+            raise OSError(TOO_MANY)
         self._cells[2 * slot], self._cells[2 * slot + 1] = math.inf, 0.0
         return slot
 
@@ -210,6 +213,9 @@ class Master:
         if self._trying:
             self._give_up(self._trying)
         self._trying = plan
+        if plan["workers"] + len(self._workers) > MOST_WORKERS:  # before any of them takes memory
+            self._failed(plan, {"kind": "worker", "message": TOO_MANY, "traceback": ""})
+            return
         for number in range(1, plan["workers"] + 1):
             if not self._start(plan, number):
                 return
@@ -412,7 +418,10 @@ def say(text):
 
 def ending(code):
     """Say how a process ended."""
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}  # the real-time ones have none
+    return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
 def started(pid):
