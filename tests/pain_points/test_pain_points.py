@@ -94,7 +94,7 @@ BAD = {
         {"1/model.py": {"top": "from preprocessing import resize"}},
         None,
         r"^ModuleNotFoundError: No module named 'preprocessing' \(at missing_module/1/model\.py\(1\): <module>\)",
-        "put a module of your own beside model.py",
+        "put a module of yours beside model.py",
     ),
     "syntax": ({"1/model.py": "def initialize(:\n"}, None, r"^SyntaxError: invalid syntax \(model\.py, line 1\)", ""),
     "raises": (
